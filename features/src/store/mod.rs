@@ -1,0 +1,111 @@
+//! Where entity state lives: one contract for every store.
+//!
+//! `observe` takes the events of a transaction, applies them in sequence and returns what each entity's features then read;
+//! `decide` lends the policy state of the same entities under the same locks. STATE, sequence and time, is the law here.
+
+use std::future::Future;
+
+use smallvec::SmallVec;
+
+use crate::entity::{EntityId, Subjects};
+use crate::event::EntityEvents;
+use crate::kernel::slots::PolicyState;
+use crate::time::{Clock, Timestamp};
+
+/// Position in the one order of everything that a scorer applied. Starts at 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sequence(pub u64);
+
+/// When, in both senses: the place in the order and the scorer's clock, taken together under the locks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// Place in the order.
+    pub sequence: Sequence,
+    /// The clock, never running backwards.
+    pub now: Timestamp,
+}
+
+/// Where a moment comes from.
+#[derive(Clone, Copy)]
+pub enum Order<'a> {
+    /// Live: the store takes the next number and asks the clock, under the locks. A time is clamped to `[now − 1 h, now]`.
+    Live(&'a dyn Clock),
+    /// Replay: as recorded. Times stay as they are.
+    Recorded(Moment),
+}
+
+/// What the entities' features read after a transaction was applied.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    /// When it was applied.
+    pub moment: Moment,
+    /// Event time after clamping.
+    pub event_time: Timestamp,
+    /// Whether the time had to be clamped.
+    pub clamped: bool,
+    /// How much of the history was there.
+    pub status: Status,
+    /// The reads of each entity, in the order of its plan and in lock order of the entities.
+    pub entities: SmallVec<[EntityReads; 8]>,
+}
+
+/// The features of one entity.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EntityReads {
+    /// Which entity.
+    pub entity: EntityId,
+    /// Seconds between the event and the newest event known of this entity, 0 when in order.
+    pub lateness: f64,
+    /// One value a [`crate::kernel::plan::Read`] of its plan.
+    pub reads: SmallVec<[f64; 24]>,
+}
+
+/// How much of the history a read rests on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Status {
+    /// All of it.
+    #[default]
+    Full,
+    /// A local copy that may lag.
+    Stale,
+    /// Part of it.
+    Partial,
+    /// None.
+    None,
+}
+
+/// What a store tells of itself, for metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Entities held, by entity type.
+    pub entities: Vec<u64>,
+    /// Bytes held, by entity type.
+    pub bytes: Vec<u64>,
+    /// Entities given up for want of room since the start.
+    pub evicted: u64,
+    /// Entities whose TTL had passed since the start.
+    pub expired: u64,
+}
+
+/// A store of entity state. Failures are a [`Status`], never an error: the caller always gets an answer.
+pub trait Store: Send + Sync {
+    /// Applies a transaction's events in sequence and reads every entity's features.
+    fn observe(&self, events: EntityEvents, order: Order<'_>) -> impl Future<Output = History> + Send;
+
+    /// Applies an outcome's or a label's events: nothing is read.
+    fn apply(&self, events: EntityEvents, order: Order<'_>) -> impl Future<Output = Moment> + Send;
+
+    /// Lends the policy state of the subjects to `decide` and writes the changes it made, all in one section of the order.
+    fn decide<T: Send>(
+        &self,
+        subjects: &Subjects,
+        order: Order<'_>,
+        decide: impl FnOnce(&mut PolicyState, Moment) -> T + Send,
+    ) -> impl Future<Output = T> + Send;
+
+    /// Takes a moment of its own, for what changes no entity: an override, a policy change.
+    fn moment(&self, order: Order<'_>) -> Moment;
+
+    /// Sizes and counts, for metrics.
+    fn stats(&self) -> StoreStats;
+}
