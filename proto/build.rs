@@ -30,10 +30,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         .extern_path(".google.protobuf", "::pbjson_types")
         .compile_fds(descriptors)?;
 
-    pbjson_build::Builder::new()
-        .register_descriptors(&encoded)?
-        .btree_map(["."])
-        .ignore_unknown_fields()
-        .build(&[".telltale"])?;
+    pbjson_build::Builder::new().register_descriptors(&encoded)?.btree_map(["."]).ignore_unknown_fields().build(&[".telltale"])?;
     Ok(())
 }

@@ -6,7 +6,15 @@
 pub mod json;
 
 /// Messages and services that gateways and proxies use.
-#[allow(missing_docs, clippy::all, clippy::pedantic, clippy::allow_attributes, clippy::unwrap_used, clippy::indexing_slicing, reason = "generated code")]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "generated code"
+)]
 pub mod v1 {
     tonic::include_proto!("telltale.v1");
     include!(concat!(env!("OUT_DIR"), "/telltale.v1.serde.rs"));
@@ -15,7 +23,15 @@ pub mod v1 {
 /// Records of the journal.
 pub mod journal {
     /// Version 1 of the journal's records.
-    #[allow(missing_docs, clippy::all, clippy::pedantic, clippy::allow_attributes, clippy::unwrap_used, clippy::indexing_slicing, reason = "generated code")]
+    #[allow(
+        missing_docs,
+        clippy::all,
+        clippy::pedantic,
+        clippy::allow_attributes,
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "generated code"
+    )]
     pub mod v1 {
         tonic::include_proto!("telltale.journal.v1");
         include!(concat!(env!("OUT_DIR"), "/telltale.journal.v1.serde.rs"));

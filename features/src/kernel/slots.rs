@@ -104,7 +104,9 @@ impl Slot {
             (Some(Self::Bucket { arrival }), SlotChange::Spend { at, increment_us }) => {
                 Self::Bucket { arrival: Timestamp::from_micros(arrival.max(at).micros().saturating_add(increment_us)) }
             }
-            (_, SlotChange::Spend { at, increment_us }) => Self::Bucket { arrival: Timestamp::from_micros(at.micros().saturating_add(increment_us)) },
+            (_, SlotChange::Spend { at, increment_us }) => {
+                Self::Bucket { arrival: Timestamp::from_micros(at.micros().saturating_add(increment_us)) }
+            }
             (Some(slot @ Self::Evidence { .. }), SlotChange::Add { at, amount, half_life_us }) => {
                 Self::Evidence { amount: (slot.evidence(at) + amount).max(0.0), at, half_life_us }
             }
