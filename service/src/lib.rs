@@ -1,1 +1,20 @@
-//! placeholder
+//! The scorer's service: gRPC in front, journal behind, the whole way of a transaction between, live and in replay.
+//!
+//! What enters is wire messages, files and commands; what leaves is verdicts, journals, reports. Decisions are made by the
+//! policy crate, numbers by features and models: nothing of that kind happens here.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::allow_attributes,
+        reason = "tests may unwrap"
+    )
+)]
+
+pub mod cli;
+pub mod demo;
+pub mod error;
+pub mod simulate;
