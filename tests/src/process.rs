@@ -1,0 +1,101 @@
+//! Child processes: started, awaited, measured, and ended when dropped.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A child process that is killed, by its id, when this is dropped.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+/// Processor time of a process.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuTime {
+    /// User and system time, microseconds, in steps of the kernel's clock tick (10 ms).
+    pub micros: u64,
+}
+
+impl Process {
+    /// Starts a program with its output in a file below `folder`.
+    pub fn start(name: &str, command: &mut Command, folder: &Path) -> io::Result<Self> {
+        let log = folder.join(format!("{name}.log"));
+        let out = std::fs::File::create(&log)?;
+        let child = command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).spawn()?;
+        Ok(Self { name: name.to_owned(), child, log })
+    }
+
+    /// Waits until something listens on that address; fails with the process's last words when it ends or takes over a minute.
+    pub fn wait_for_port(&mut self, address: SocketAddr) -> io::Result<()> {
+        for _ in 0..6_000 {
+            if TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_ok() {
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                return Err(io::Error::other(format!("{} ended with {status}:\n{}", self.name, self.last_words())));
+            }
+            // A listening port gives no event to wait for; this is a poll, bounded above.
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err(io::Error::other(format!("{} does not listen on {address} after a minute:\n{}", self.name, self.last_words())))
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) -> io::Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let pid = pid.ok_or_else(|| io::Error::other("no process id"))?;
+        Ok(rustix::process::kill_process(pid, signal)?)
+    }
+
+    /// Waits for its end and returns whether it ended well.
+    pub fn wait(&mut self) -> io::Result<bool> {
+        Ok(self.child.wait()?.success())
+    }
+
+    /// Processor time so far, from `/proc/<pid>/stat`.
+    pub fn cpu(&self) -> io::Result<CpuTime> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The second field is the program's name in parentheses and may hold blanks.
+        let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let ticks: u64 = rest.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        Ok(CpuTime { micros: ticks * 1_000_000 / rustix::param::clock_ticks_per_second() })
+    }
+
+    /// The end of its output.
+    pub fn last_words(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines.get(lines.len().saturating_sub(30)..).unwrap_or_default().join("\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing to do.
+        if self.child.kill().is_ok() {
+            drop(self.child.wait());
+        }
+    }
+}
+
+/// A loopback address with a port that was free a moment ago.
+pub fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
+/// A program that the workspace builds, in the same profile as the running one.
+pub fn built(name: &str) -> io::Result<PathBuf> {
+    let me = std::env::current_exe()?;
+    let found = me.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.ok_or_else(|| io::Error::other(format!("{name} is not built; run `make build` first")))
+}
