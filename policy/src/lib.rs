@@ -1,1 +1,22 @@
-//! placeholder
+//! What to do about a transaction, and why.
+//!
+//! A [`Situation`] enters (the transaction, its vector, what models said, overrides) with the policy state of its subjects; a
+//! [`Decision`] leaves, and the changes it made to that state. The policy is rules in YAML, compiled once. Nothing here does I/O,
+//! reads a clock, or decides by anything that is not in the situation: the same inputs always give the same decision.
+#![cfg_attr(test, allow(clippy::allow_attributes, reason = "the next line"))]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail loudly")
+)]
+
+mod decision;
+mod error;
+mod overrides;
+mod policy;
+mod scores;
+
+pub use decision::{Action, Decision, Mitigation, Mode, NewDenial, Reason, RuleMatch, Threat};
+pub use error::{PolicyErrors, Problem};
+pub use overrides::{Override, Overrides, Ruling};
+pub use policy::{Combined, Policy, Situation};
+pub use scores::{Attribution, Calibrated, ModelScore, Role, Scores};
