@@ -3,6 +3,8 @@
 //! `observe` takes the events of a transaction, applies them in sequence and returns what each entity's features then read;
 //! `decide` lends the policy state of the same entities under the same locks. STATE, sequence and time, is the law here.
 
+pub mod embedded;
+
 use std::future::Future;
 
 use smallvec::SmallVec;
