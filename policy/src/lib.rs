@@ -13,10 +13,10 @@ mod decision;
 mod error;
 mod overrides;
 mod policy;
-mod scores;
+
 
 pub use decision::{Action, Decision, Mitigation, Mode, NewDenial, Reason, RuleMatch, Threat};
 pub use error::{PolicyErrors, Problem};
 pub use overrides::{Override, Overrides, Ruling};
 pub use policy::{Combined, Policy, Situation};
-pub use scores::{Attribution, Calibrated, ModelScore, Role, Scores};
+pub use telltale_models::{Attribution, Calibrated, ModelScore, Role, Scores};

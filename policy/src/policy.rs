@@ -9,7 +9,7 @@ use telltale_features::vector::FeatureVector;
 use crate::decision::{Decision, Mode};
 use crate::error::PolicyErrors;
 use crate::overrides::Overrides;
-use crate::scores::{Attribution, Scores};
+use telltale_models::{Attribution, Scores};
 
 /// Everything that a decision may depend on, policy state apart.
 #[derive(Clone, Copy)]

@@ -15,6 +15,12 @@
 )]
 
 pub mod cli;
+pub mod convert;
 pub mod demo;
 pub mod error;
+pub mod in_force;
+pub mod journal;
+pub mod score;
 pub mod simulate;
+pub mod token;
+pub mod verdict;

@@ -1,0 +1,171 @@
+//! What one decision is made with: policy, models and overrides as one immutable snapshot with its epoch.
+//!
+//! A change makes a new snapshot; nothing is ever changed in place, so a verdict cannot mix versions.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use telltale_features::schema::Schema;
+use telltale_features::store::Sequence;
+use telltale_models::Bundle;
+use telltale_policy::{Mode, Overrides, Policy, PolicyErrors};
+use telltale_proto::v1;
+
+/// The snapshot in force.
+#[derive(Clone)]
+pub struct InForce {
+    /// Rules.
+    pub policy: Arc<Policy>,
+    /// Where the rules came from: journalled with every change.
+    pub source: Arc<PolicySource>,
+    /// Models.
+    pub bundle: Arc<Bundle>,
+    /// What people ruled.
+    pub overrides: Arc<Overrides>,
+    /// Sequence of the change that put it in force; 0 at the start.
+    pub epoch: Sequence,
+    /// What verdicts say of it.
+    pub versions: Arc<v1::Versions>,
+}
+
+impl InForce {
+    /// A first snapshot without overrides.
+    pub fn new(policy: Policy, source: PolicySource, bundle: Bundle, schema: &Schema) -> Self {
+        let mut force = Self {
+            policy: Arc::new(policy),
+            source: Arc::new(source),
+            bundle: Arc::new(bundle),
+            overrides: Arc::new(Overrides::default()),
+            epoch: Sequence(0),
+            versions: Arc::default(),
+        };
+        force.versions = Arc::new(force.describe(schema.digest()));
+        force
+    }
+
+    /// The same with another policy.
+    #[must_use]
+    pub fn with_policy(&self, policy: Arc<Policy>, source: Arc<PolicySource>) -> Self {
+        self.changed(|force| {
+            force.policy = policy;
+            force.source = source;
+        })
+    }
+
+    /// The same with other models or calibrations.
+    #[must_use]
+    pub fn with_bundle(&self, bundle: Bundle) -> Self {
+        self.changed(|force| force.bundle = Arc::new(bundle))
+    }
+
+    /// The same with other overrides.
+    #[must_use]
+    pub fn with_overrides(&self, overrides: Overrides) -> Self {
+        self.changed(|force| force.overrides = Arc::new(overrides))
+    }
+
+    fn changed(&self, change: impl FnOnce(&mut Self)) -> Self {
+        let mut force = self.clone();
+        change(&mut force);
+        force.versions = Arc::new(force.describe(&self.versions.schema));
+        force
+    }
+
+    fn describe(&self, schema: &str) -> v1::Versions {
+        v1::Versions {
+            schema: schema.to_owned(),
+            policy: self.policy.digest().to_owned(),
+            models: Vec::new(),
+            telltale: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
+/// The text that a policy is compiled from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicySource {
+    /// The global mode, where it is set: `monitor`, `enforce` or `off`.
+    pub mode: Option<String>,
+    /// Name and text of each file; none: the pack that is built in.
+    pub files: Vec<(String, String)>,
+}
+
+/// Why a policy could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicySourceError {
+    /// A file could not be read.
+    #[error("cannot read the policy `{}`: {source}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A mode that does not exist.
+    #[error("policy mode `{0}` does not exist; allowed: off, monitor, enforce")]
+    Mode(String),
+    /// Its content is wrong.
+    #[error(transparent)]
+    Policy(#[from] PolicyErrors),
+}
+
+impl PolicySource {
+    /// The files of a folder (`*.yaml`, `*.yml`, in name order), one file, or the built-in pack.
+    ///
+    /// # Errors
+    /// When a path cannot be read.
+    pub fn read(path: Option<&Path>, mode: Option<&str>) -> Result<Self, PolicySourceError> {
+        let mode = mode.map(str::to_owned);
+        let Some(path) = path else { return Ok(Self { mode, files: Vec::new() }) };
+        let at = |source| PolicySourceError::Read { path: path.to_path_buf(), source };
+        let files = yaml_files(path).map_err(at)?;
+        if files.is_empty() {
+            return Err(at(std::io::Error::new(std::io::ErrorKind::NotFound, "no `*.yaml` file in it")));
+        }
+        Ok(Self { mode, files })
+    }
+
+    /// Compiles it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn compile(&self, schema: &Schema) -> Result<Policy, PolicySourceError> {
+        let policy = match self.files.as_slice() {
+            [] => Policy::shipped(schema)?,
+            files => Policy::from_sources(files, schema)?,
+        };
+        Ok(match self.mode.as_deref() {
+            None => policy,
+            Some("off") => policy.with_mode(Mode::Off),
+            Some("monitor") => policy.with_mode(Mode::Monitor),
+            Some("enforce") => policy.with_mode(Mode::Enforce),
+            Some(other) => return Err(PolicySourceError::Mode(other.to_owned())),
+        })
+    }
+}
+
+/// Name and text of the YAML files at a path, in name order.
+///
+/// # Errors
+/// When something cannot be read.
+pub fn yaml_files(path: &Path) -> std::io::Result<Vec<(String, String)>> {
+    if !path.is_dir() {
+        return Ok(vec![(path.display().to_string(), std::fs::read_to_string(path)?)]);
+    }
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    paths.into_iter().map(|path| Ok((path.display().to_string(), std::fs::read_to_string(&path)?))).collect()
+}
+
+/// A calibration table as it is journalled.
+pub fn table_json(table: &telltale_models::CalibrationTable) -> Vec<u8> {
+    table.digest().into_bytes()
+}

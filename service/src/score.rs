@@ -1,0 +1,343 @@
+//! The way of a transaction: one request, one read.
+//!
+//! A checked transaction enters, a scored one leaves. Live scoring goes the whole way in [`Engine::score`]; replay takes the same
+//! steps over batches, with recorded moments. Nothing here speaks gRPC or decides anything itself.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use telltale_features::domain::{Aggregate, Context, Label, Outcome, Transaction};
+use telltale_features::door::{Admitted, AdmittedOutcome, Door, DoorError};
+use telltale_features::event::EntityEvents;
+use telltale_features::hash::Hasher;
+use telltale_features::schema::Schema;
+use telltale_features::store::embedded::EmbeddedStore;
+use telltale_features::store::{History, Moment, Order, Sequence, Store};
+use telltale_features::time::{Clock, Timestamp};
+use telltale_features::vector::FeatureVector;
+use telltale_models::{Attribution, Calibrated, Calibrator, CalibratorOptions, Finished, Lane, Scores};
+use telltale_policy::{Combined, Decision, Situation};
+use telltale_proto::journal::v1::{self as journal, journal_record::Kind};
+
+use crate::convert;
+use crate::in_force::{self, InForce};
+use crate::journal::Journal;
+use crate::verdict::{self, Timings};
+
+/// Everything that scoring needs, shared by all workers.
+pub struct Engine<S = EmbeddedStore> {
+    /// What is counted of whom.
+    pub schema: Arc<Schema>,
+    /// Identification and redaction.
+    pub door: Door,
+    /// Entity state.
+    pub store: S,
+    /// Keys of tokens and entities.
+    pub hasher: Hasher,
+    clock: Arc<dyn Clock>,
+    force: ArcSwap<InForce>,
+    changing: Mutex<()>,
+    calibrator: Mutex<Calibrator>,
+    calibrator_options: CalibratorOptions,
+    journal: Journal,
+}
+
+/// What an engine is made of.
+pub struct Parts<S> {
+    /// What is counted of whom.
+    pub schema: Arc<Schema>,
+    /// Entity state, built with the schema's plans.
+    pub store: S,
+    /// Keys.
+    pub hasher: Hasher,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// The first snapshot.
+    pub force: InForce,
+    /// Transactions of this site's own that calibrate a model.
+    pub calibration_rows: u64,
+    /// Where everything that comes in is written.
+    pub journal: Journal,
+}
+
+/// One transaction after the whole way.
+pub struct Scored {
+    /// Behind the door; its time is the event time.
+    pub admitted: Admitted,
+    /// What its entities' features read, and when it was applied.
+    pub history: History,
+    /// The row and what models said of it.
+    pub assessed: Assessed,
+    /// What to do.
+    pub decision: Decision,
+    /// When it was decided.
+    pub decided: Moment,
+    /// The snapshot it was decided with.
+    pub force: Arc<InForce>,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+/// A row of numbers and what the models say of it.
+#[derive(Clone)]
+pub struct Assessed {
+    /// The row.
+    pub vector: FeatureVector,
+    /// What each model says.
+    pub scores: Scores,
+    /// The models' word as risk.
+    pub combined: Combined,
+    /// Why; empty below the alert threshold.
+    pub attributions: Vec<Attribution>,
+}
+
+impl<S: Store> Engine<S> {
+    /// Puts the parts together.
+    pub fn new(parts: Parts<S>) -> Self {
+        let calibrator_options = CalibratorOptions::of(&parts.schema, parts.calibration_rows);
+        let calibrator = Calibrator::new(&parts.force.bundle, calibrator_options.clone());
+        Self {
+            door: Door::new(Arc::clone(&parts.schema), parts.hasher.clone()),
+            schema: parts.schema,
+            store: parts.store,
+            hasher: parts.hasher,
+            clock: parts.clock,
+            force: ArcSwap::from_pointee(parts.force),
+            changing: Mutex::new(()),
+            calibrator: Mutex::new(calibrator),
+            calibrator_options,
+            journal: parts.journal,
+        }
+    }
+
+    /// Scores one transaction.
+    ///
+    /// # Errors
+    /// When the door refuses it. Whatever fails behind the door is a degraded value in the result.
+    pub async fn score(&self, tx: Transaction, lane: Lane) -> Result<Scored, DoorError> {
+        let force = self.in_force(); // policy, models and overrides: one snapshot
+        let mut watch = Stopwatch::start();
+        let mut admitted = self.door.admit(tx)?; // who is acting, what is in it; secrets become tokens
+        watch.lap(|timings| &mut timings.identify_us);
+        let history = self.observe(&mut admitted, self.live()).await; // what they did before, and this
+        watch.lap(|timings| &mut timings.observe_us);
+        let vector = self.schema.extract(&admitted, &history); // one row of numbers
+        watch.lap(|timings| &mut timings.extract_us);
+        let assessed = self.assess(&force, vector, lane); // what the models say
+        watch.lap(|timings| &mut timings.score_us);
+        let (decision, decided) = self.decide(&force, &admitted, &assessed, self.live()).await; // what to do about it
+        watch.lap(|timings| &mut timings.decide_us);
+        let scored = Scored { admitted, history, assessed, decision, decided, force, timings: watch.finish() };
+        self.learn(&scored.assessed.scores, &scored);
+        Ok(scored)
+    }
+
+    /// Applies the transaction in the order of everything and reads what its entities did before.
+    pub async fn observe(&self, admitted: &mut Admitted, order: Order<'_>) -> History {
+        let history = self.store.observe(self.schema.events(admitted), order).await;
+        admitted.tx.time = history.event_time;
+        self.journal.append(history.moment, || Kind::Observed(convert::observed(admitted, history.event_time, &self.schema)));
+        history
+    }
+
+    /// Scores a row, combines the scores, and explains them where the risk asks for it. Pure, apart from calibration progress.
+    pub fn assess(&self, force: &InForce, vector: FeatureVector, lane: Lane) -> Assessed {
+        let mut scores = force.bundle.score(&vector, lane);
+        if is_calibrating(&scores) {
+            self.calibrator.lock().annotate(&mut scores);
+        }
+        let combined = force.policy.combine(&scores);
+        let attributions = if combined.alert { force.bundle.explain(&vector, &scores, lane) } else { Vec::new() };
+        Assessed { vector, scores, combined, attributions }
+    }
+
+    /// Decides under the entities' locks; levels, buckets and marks change in the same section.
+    pub async fn decide(&self, force: &InForce, admitted: &Admitted, assessed: &Assessed, order: Order<'_>) -> (Decision, Moment) {
+        let decide = |state: &mut _, moment| {
+            let situation = Situation {
+                schema: &self.schema,
+                admitted,
+                vector: &assessed.vector,
+                scores: &assessed.scores,
+                combined: &assessed.combined,
+                attributions: &assessed.attributions,
+                overrides: &force.overrides,
+                moment,
+            };
+            (force.policy.decide(&situation, state), moment)
+        };
+        self.store.decide(&admitted.subjects, order, decide).await
+    }
+
+    /// Journals a decision, with the digest by which a replay is compared.
+    pub fn record_decision(&self, scored: &Scored, digest: [u8; 16]) {
+        self.journal.append(scored.decided, || {
+            Kind::Decided(journal::Decided {
+                observed: scored.history.moment.sequence.0,
+                digest: digest.to_vec().into(),
+                epoch: scored.force.epoch.0,
+                vector: verdict::vector_digest(&scored.assessed.vector).to_vec().into(),
+            })
+        });
+    }
+
+    /// Offers the scores to on-site calibration; a finished one is a change of its own.
+    pub fn learn(&self, scores: &Scores, scored: &Scored) {
+        if !is_calibrating(scores) {
+            return;
+        }
+        let ruled = scored.decision.rules.iter().any(|rule| rule.score > 0.0);
+        let finished = self.calibrator.lock().offer(scores, &scored.admitted.subjects, ruled);
+        for finished in finished {
+            self.calibrated(&finished);
+        }
+    }
+
+    /// Applies an outcome in the order of everything.
+    ///
+    /// # Errors
+    /// When the door refuses it.
+    pub async fn apply_outcome(&self, outcome: Outcome, context: &Context, order: Order<'_>) -> Result<Moment, DoorError> {
+        let outcome = self.door.admit_outcome(outcome, context)?;
+        Ok(self.apply_admitted_outcome(&outcome, context, order).await)
+    }
+
+    /// Applies an outcome that stands behind the door already.
+    pub async fn apply_admitted_outcome(&self, outcome: &AdmittedOutcome, context: &Context, order: Order<'_>) -> Moment {
+        let moment = self.store.apply(self.schema.outcome_events(context, outcome), order).await;
+        self.journal.append(moment, || Kind::Outcome(convert::outcome_applied(context, outcome, &self.schema)));
+        moment
+    }
+
+    /// Applies a label in the order of everything.
+    pub async fn apply_label(&self, label: &Label, context: &Context, order: Order<'_>) -> Moment {
+        let moment = self.store.apply(self.schema.label_events(context, label), order).await;
+        self.journal.append(moment, || Kind::Label(convert::label_applied(context, label, &self.schema)));
+        moment
+    }
+
+    /// Applies an aggregate: one event of its weight.
+    ///
+    /// # Errors
+    /// When the door refuses its sample.
+    pub async fn apply_aggregate(&self, aggregate: Aggregate, order: Order<'_>) -> Result<Moment, DoorError> {
+        let mut admitted = self.door.admit(aggregate.sample)?;
+        let events = weighted(self.schema.events(&admitted), aggregate.count);
+        let history = self.store.observe(events, order).await;
+        admitted.tx.time = history.event_time;
+        self.journal.append(history.moment, || {
+            let mut record = convert::observed(&admitted, history.event_time, &self.schema);
+            record.count = aggregate.count;
+            record.first_us = aggregate.first.micros();
+            Kind::Aggregate(record)
+        });
+        Ok(history.moment)
+    }
+
+    /// The snapshot in force.
+    pub fn in_force(&self) -> Arc<InForce> {
+        self.force.load_full()
+    }
+
+    /// Makes a new snapshot from the one in force, journals why, and puts it in force. One at a time.
+    pub fn change(&self, change: impl FnOnce(&InForce, Timestamp) -> Option<(InForce, Kind)>) -> Option<Sequence> {
+        let _one_at_a_time = self.changing.lock();
+        let (mut force, record) = change(&self.in_force(), self.clock.now())?;
+        let moment = self.store.moment(self.live());
+        force.epoch = moment.sequence;
+        self.journal.append(moment, || record);
+        self.force.store(Arc::new(force));
+        Some(moment.sequence)
+    }
+
+    /// Puts a snapshot in force as recorded, without journalling it: replay and warm-up.
+    pub fn put_in_force(&self, force: InForce) {
+        self.force.store(Arc::new(force));
+    }
+
+    /// The journal.
+    pub const fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The scorer's clock.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    /// Live order: the store takes number and time under its locks.
+    pub fn live(&self) -> Order<'_> {
+        Order::Live(&*self.clock)
+    }
+
+    /// A calibration has become complete: its model's scores count from now on.
+    fn calibrated(&self, finished: &Finished) {
+        self.change(|force, _| {
+            let (bundle, record) = calibration_change(force, finished)?;
+            Some((force.with_bundle(bundle), record))
+        });
+    }
+
+    /// Begins to collect anew for the models of the bundle in force.
+    pub fn restart_calibration(&self) {
+        *self.calibrator.lock() = Calibrator::new(&self.in_force().bundle, self.calibrator_options.clone());
+    }
+}
+
+/// The bundle with a finished calibration, and the record of the change; `None` when its model is gone.
+fn calibration_change(force: &InForce, finished: &Finished) -> Option<(telltale_models::Bundle, Kind)> {
+    let bundle = force.bundle.with_calibration(&finished.model, finished.table.clone());
+    let bundle = bundle.inspect_err(|error| tracing::warn!(model = %finished.model, %error, "calibration dropped")).ok()?;
+    tracing::info!(model = %finished.model, version = finished.version, digest = %finished.table.digest(), "calibrated");
+    let content = in_force::table_json(&finished.table);
+    let record = Kind::Changed(journal::Changed {
+        what: "calibration".to_owned(),
+        name: format!("{}:{}", finished.model, finished.version),
+        digest: finished.table.digest(),
+        content: content.into(),
+        author: "telltale".to_owned(),
+    });
+    Some((bundle, record))
+}
+
+/// The same events, each of that weight.
+pub fn weighted(mut events: EntityEvents, weight: u32) -> EntityEvents {
+    for (_, event) in &mut events.events {
+        event.weight = weight;
+    }
+    events
+}
+
+/// Whether any model still collects this site's own scores.
+fn is_calibrating(scores: &Scores) -> bool {
+    scores.parts.iter().any(|part| matches!(part.calibrated, Calibrated::Calibrating { .. }))
+}
+
+/// Measures the steps of one transaction.
+struct Stopwatch {
+    started: Instant,
+    last: Instant,
+    timings: Timings,
+}
+
+impl Stopwatch {
+    #[expect(clippy::disallowed_methods, reason = "timings are about this process, not about events")]
+    fn start() -> Self {
+        let now = Instant::now();
+        Self { started: now, last: now, timings: Timings::default() }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "timings are about this process, not about events")]
+    fn lap(&mut self, step: impl FnOnce(&mut Timings) -> &mut f64) {
+        let now = Instant::now();
+        *step(&mut self.timings) = now.duration_since(self.last).as_secs_f64() * 1e6;
+        self.last = now;
+    }
+
+    fn finish(mut self) -> Timings {
+        self.timings.total_us = self.last.duration_since(self.started).as_secs_f64() * 1e6;
+        self.timings
+    }
+}
