@@ -4,6 +4,8 @@
 //! typed keyed tokens, the body dropped. Nothing behind the door sees a secret, and nothing behind it looks at raw bytes again.
 
 mod content;
+mod forms;
+mod json;
 
 use std::sync::Arc;
 

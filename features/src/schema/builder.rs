@@ -1,0 +1,141 @@
+//! Puts a plan together: filters, values, members and accumulators, each kept once, with its tag.
+
+use std::time::Duration;
+
+use super::spec::Phase;
+use crate::hash::definition;
+use crate::kernel::plan::{Accumulator, AccumulatorId, AccumulatorKind, EntityPlan, FilterId, MemberId, Read, ValueId};
+
+/// Most filters of a plan: bits of an event.
+pub(super) const MAX_FILTERS: usize = 64;
+/// Most values of a plan.
+pub(super) const MAX_VALUES: usize = 16;
+/// Most members of a plan.
+pub(super) const MAX_MEMBERS: usize = 32;
+
+/// A plan being built, with what the schema needs to make its events and to read its features.
+pub(super) struct Builder {
+    pub plan: EntityPlan,
+    /// The schema's filter behind each bit.
+    pub filters: Vec<usize>,
+    /// Names of the values.
+    pub values: Vec<String>,
+    /// The schema's member behind each place.
+    pub members: Vec<usize>,
+    /// Feature and factor of each read.
+    pub reads: Vec<(usize, f64)>,
+    /// Filters by text, for tags.
+    sources: Vec<String>,
+}
+
+/// What a plan has no more room for.
+pub(super) struct Full {
+    pub what: &'static str,
+    pub limit: usize,
+}
+
+impl Builder {
+    pub fn new(name: &str, ttl: Duration, max_bytes: usize) -> Self {
+        let plan = EntityPlan {
+            name: name.to_owned(),
+            ttl,
+            max_bytes,
+            filters: Vec::new(),
+            values: Vec::new(),
+            members: Vec::new(),
+            accumulators: Vec::new(),
+            reads: Vec::new(),
+        };
+        Self { plan, filters: Vec::new(), values: Vec::new(), members: Vec::new(), reads: Vec::new(), sources: Vec::new() }
+    }
+
+    /// The bit of a filter of the schema, whose canonical text is `source`.
+    pub fn filter(&mut self, filter: usize, phase: Phase, source: &str) -> Result<FilterId, Full> {
+        if let Some(bit) = self.filters.iter().position(|known| *known == filter) {
+            return Ok(bit as FilterId);
+        }
+        if self.filters.len() >= MAX_FILTERS {
+            return Err(Full { what: "filters", limit: MAX_FILTERS });
+        }
+        self.filters.push(filter);
+        let canonical = format!("{}|{source}", phase.name());
+        self.plan.filters.push(definition(&format!("filter|1|{canonical}")));
+        self.sources.push(canonical);
+        Ok((self.filters.len() - 1) as FilterId)
+    }
+
+    /// The place of a value.
+    pub fn value(&mut self, name: &str) -> Result<ValueId, Full> {
+        if let Some(place) = self.values.iter().position(|known| known == name) {
+            return Ok(place as ValueId);
+        }
+        if self.values.len() >= MAX_VALUES {
+            return Err(Full { what: "values", limit: MAX_VALUES });
+        }
+        self.values.push(name.to_owned());
+        self.plan.values.push(definition(&format!("value|1|{name}")));
+        Ok((self.values.len() - 1) as ValueId)
+    }
+
+    /// The place of a member.
+    pub fn member(&mut self, member: usize, name: &str) -> Result<MemberId, Full> {
+        if let Some(place) = self.members.iter().position(|known| *known == member) {
+            return Ok(place as MemberId);
+        }
+        if self.members.len() >= MAX_MEMBERS {
+            return Err(Full { what: "members", limit: MAX_MEMBERS });
+        }
+        self.members.push(member);
+        self.plan.members.push(definition(&format!("member|1|{name}")));
+        Ok((self.members.len() - 1) as MemberId)
+    }
+
+    pub fn count(&mut self, filter: FilterId, window: Duration) -> AccumulatorId {
+        self.accumulator("count", filter, "", Some(window), AccumulatorKind::Count { filter, window })
+    }
+
+    pub fn sum(&mut self, filter: FilterId, value: ValueId, window: Duration) -> AccumulatorId {
+        let name = self.values.get(usize::from(value)).cloned().unwrap_or_default();
+        self.accumulator("sum", filter, &name, Some(window), AccumulatorKind::Sum { filter, value, window })
+    }
+
+    /// One section answers every window: the tag leaves the horizon out, so that a longer window keeps the history.
+    pub fn distinct(&mut self, filter: FilterId, member: MemberId, name: &str, window: Duration) -> AccumulatorId {
+        let id = self.accumulator("distinct", filter, name, None, AccumulatorKind::Distinct { filter, member, horizon: window });
+        if let Some(Accumulator { kind: AccumulatorKind::Distinct { horizon, .. }, .. }) = self.plan.accumulators.get_mut(usize::from(id)) {
+            *horizon = (*horizon).max(window);
+        }
+        id
+    }
+
+    /// Novelty has a section of its own, because its horizon is its meaning.
+    pub fn novelty(&mut self, filter: FilterId, member: MemberId, name: &str, horizon: Duration) -> AccumulatorId {
+        self.accumulator("novelty", filter, name, Some(horizon), AccumulatorKind::Distinct { filter, member, horizon })
+    }
+
+    pub fn interarrival(&mut self, filter: FilterId, window: Duration) -> AccumulatorId {
+        self.accumulator("interarrival", filter, "", Some(window), AccumulatorKind::Interarrival { filter, window })
+    }
+
+    pub fn seen(&mut self, filter: FilterId) -> AccumulatorId {
+        self.accumulator("seen", filter, "", None, AccumulatorKind::Seen { filter })
+    }
+
+    /// Adds a read for a feature.
+    pub fn read(&mut self, read: Read, feature: usize, factor: f64) {
+        self.plan.reads.push(read);
+        self.reads.push((feature, factor));
+    }
+
+    fn accumulator(&mut self, name: &str, filter: FilterId, of: &str, window: Option<Duration>, kind: AccumulatorKind) -> AccumulatorId {
+        let source = self.sources.get(usize::from(filter)).map_or("", String::as_str);
+        let seconds = window.map_or(0, |window| window.as_secs());
+        let tag = definition(&format!("accumulator|1|{name}|{}|{source}|{of}|{seconds}", self.plan.name));
+        let found = self.plan.accumulators.iter().position(|known| known.tag == tag);
+        let index = found.unwrap_or_else(|| {
+            self.plan.accumulators.push(Accumulator { tag, kind });
+            self.plan.accumulators.len() - 1
+        });
+        AccumulatorId::try_from(index).unwrap_or(AccumulatorId::MAX)
+    }
+}

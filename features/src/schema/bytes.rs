@@ -1,0 +1,31 @@
+//! How large an entity's blob can become: the sum over its sections, each at its worst.
+
+use crate::kernel::plan::{AccumulatorKind, EntityPlan};
+
+/// Header, at most 64 writers of 16 bytes, and policy slots.
+const FRAME: usize = 64 + 64 * 16 + 512;
+/// Events in the ring.
+const RING: usize = 16;
+/// Tag, length and tile bookkeeping of a section.
+const SECTION: usize = 24;
+/// Tiles of a window.
+const TILES: usize = 12;
+/// Cells of a page and bytes of each.
+const PAGE: usize = 512 * 4;
+
+/// Bytes of the largest blob that the plan allows, distinct pages included.
+pub fn worst_case(plan: &EntityPlan) -> usize {
+    let event = 24 + 8 * plan.values.len() + 9 * plan.members.len();
+    let sections: usize = plan.accumulators.iter().map(|accumulator| SECTION + section(accumulator.kind)).sum();
+    FRAME + RING * event + sections
+}
+
+const fn section(kind: AccumulatorKind) -> usize {
+    match kind {
+        AccumulatorKind::Count { .. } => TILES * 4,
+        AccumulatorKind::Sum { .. } => TILES * 12,
+        AccumulatorKind::Distinct { .. } => PAGE,
+        AccumulatorKind::Interarrival { .. } => TILES * 20,
+        AccumulatorKind::Seen { .. } => 16,
+    }
+}

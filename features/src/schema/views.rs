@@ -1,0 +1,399 @@
+//! Feature views: aggregations become accumulators, reads and features.
+
+use std::time::Duration;
+
+use super::builder::{Builder, Full};
+use super::bytes;
+use super::compile::{Compiler, canonical, shown};
+use super::duration;
+use super::names::closest;
+use super::source::{RawAggregation, RawSchema, RawView, Text, line};
+use super::spec::{FeatureSpec, Phase};
+use crate::entity::EntityType;
+use crate::expr::NameKind;
+use crate::hash::definition;
+use crate::kernel::plan::{EntityPlan, GapStat, Read};
+
+/// Raised when a change of this code changes what a feature means.
+const SEMANTICS: u32 = 1;
+/// Most features of a schema.
+const MAX_FEATURES: usize = 1_000;
+
+const HISTORY: [&str; 10] = ["count", "rate", "sum", "mean", "distinct", "ratio", "novelty", "interarrival", "age", "last"];
+const OWN: [&str; 3] = ["field", "holds", "lateness"];
+
+/// What the views of a schema come to.
+#[derive(Default)]
+pub(super) struct Views {
+    pub features: Vec<FeatureSpec>,
+    pub plans: Vec<EntityPlan>,
+    pub inputs: Vec<Inputs>,
+    pub own: Vec<(usize, Own)>,
+}
+
+/// What a plan takes from the schema for its events and gives back for the vector.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Inputs {
+    /// The schema's filter behind each bit.
+    pub filters: Vec<usize>,
+    /// Place of each value in the rows of each phase.
+    pub values: Vec<[Option<usize>; 3]>,
+    /// The schema's member behind each place.
+    pub members: Vec<usize>,
+    /// Feature and factor of each read.
+    pub reads: Vec<(usize, f64)>,
+}
+
+/// A feature of the transaction itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Own {
+    Number(usize),
+    Flag(usize),
+    Holds(usize),
+    Lateness,
+}
+
+struct Context<'a> {
+    view: &'a str,
+    version: u32,
+    entity: Option<EntityType>,
+    phase: Phase,
+    raw: &'a RawAggregation,
+}
+
+pub(super) fn compile(compiler: &mut Compiler, sources: &[(String, RawSchema)]) -> Views {
+    let mut views = Views::default();
+    let mut builders: Vec<Builder> = compiler.entities.iter().map(|spec| Builder::new(&spec.name, spec.ttl, spec.max_bytes)).collect();
+    for (file, raw) in sources {
+        compiler.file.clone_from(file);
+        for view in &raw.feature_views {
+            views.view(compiler, &mut builders, view);
+        }
+    }
+    for builder in builders {
+        let worst = bytes::worst_case(&builder.plan);
+        if worst > builder.plan.max_bytes {
+            compiler.problem(
+                0,
+                format!(
+                    "entity `{}` may need {worst} bytes, and `max_bytes` allows {}: drop aggregations or windows, or raise it",
+                    builder.plan.name, builder.plan.max_bytes
+                ),
+            );
+        }
+        let values = builder
+            .values
+            .iter()
+            .map(|name| [Phase::Request, Phase::Outcome, Phase::Label].map(|phase| compiler.layout.number(name, phase)));
+        let values = values.collect();
+        views.inputs.push(Inputs { filters: builder.filters, values, members: builder.members, reads: builder.reads });
+        views.plans.push(builder.plan);
+    }
+    views
+}
+
+impl Views {
+    fn view(&mut self, compiler: &mut Compiler, builders: &mut [Builder], raw: &RawView) {
+        compiler.well_named(&raw.name, "a view");
+        let entity = match &raw.entity {
+            None => None,
+            Some(name) => match compiler.entity_type(name) {
+                Some(kind) => Some(kind),
+                None => return,
+            },
+        };
+        if let (Some(ttl), Some(kind)) = (&raw.ttl, entity) {
+            let parsed = duration::parse(&ttl.value);
+            if let (Some(ttl), Some(builder)) = (compiler.checked(line(ttl), parsed), builders.get_mut(kind.index())) {
+                builder.plan.ttl = builder.plan.ttl.max(ttl);
+            }
+        }
+        let mut builder = entity.and_then(|kind| builders.get_mut(kind.index()));
+        if let Some(builder) = &mut builder {
+            // Bit 0 of every plan is "any event of the request phase".
+            if let Some(any) = compiler.filter_source("", 0, Phase::Request) {
+                let _ = builder.filter(any, Phase::Request, "");
+            }
+        }
+        for raw_aggregation in &raw.aggregations {
+            let phase = phase(compiler, raw_aggregation.phase.as_ref());
+            let context = Context { view: &raw.name.value, version: raw.version, entity, phase, raw: raw_aggregation };
+            compiler.well_named(&raw_aggregation.name, "an aggregation");
+            match &mut builder {
+                Some(builder) => self.aggregation(compiler, builder, &context),
+                None => self.own(compiler, &context),
+            }
+        }
+    }
+
+    fn own(&mut self, compiler: &mut Compiler, context: &Context<'_>) {
+        let raw = context.raw;
+        let own = match raw.aggregation.value.as_str() {
+            "lateness" => Some(Own::Lateness),
+            "field" => {
+                let name = raw.of.as_ref();
+                let found = name.and_then(|name| shown(&compiler.layout, &name.value));
+                if found.is_none() {
+                    let at = name.map_or_else(|| line(&raw.name), line);
+                    let message = compiler.unknown(
+                        name.map_or("", |name| &name.value),
+                        Phase::Request,
+                        "a `field` feature can show: `of` must name a number or a flag",
+                    );
+                    compiler.problem(at, message);
+                }
+                found.map(|(kind, place)| if kind == NameKind::Flag { Own::Flag(place) } else { Own::Number(place) })
+            }
+            "holds" => {
+                if raw.filter.is_none() {
+                    compiler.problem(line(&raw.name), "`holds` needs a `filter`".to_owned());
+                }
+                raw.filter.as_ref().and_then(|text| compiler.filter(Some(text), Phase::Request)).map(Own::Holds)
+            }
+            other => {
+                let message = not_allowed(other, &OWN, "in a view without `entity`");
+                compiler.problem(line(&raw.aggregation), message);
+                None
+            }
+        };
+        if let Some(own) = own
+            && let Some(feature) = self.feature(compiler, context, None, "")
+        {
+            self.own.push((feature, own));
+        }
+    }
+
+    fn aggregation(&mut self, compiler: &mut Compiler, builder: &mut Builder, context: &Context<'_>) {
+        let raw = context.raw;
+        let kind = raw.aggregation.value.as_str();
+        if !HISTORY.contains(&kind) {
+            let message = not_allowed(kind, &HISTORY, "in a view of an entity");
+            compiler.problem(line(&raw.aggregation), message);
+            return;
+        }
+        let windows = windows(compiler, raw);
+        let made = match kind {
+            "age" | "last" => self.seen(compiler, builder, context),
+            "ratio" => self.ratio(compiler, builder, context, &windows),
+            "sum" | "mean" => self.valued(compiler, builder, context, &windows),
+            "distinct" | "novelty" => self.membered(compiler, builder, context, &windows),
+            _ => self.counted(compiler, builder, context, &windows),
+        };
+        if let Err(full) = made {
+            compiler.problem(
+                line(&raw.name),
+                format!(
+                    "`{}.{}` is one too many: entity `{}` has room for {} {}",
+                    context.view, raw.name.value, builder.plan.name, full.limit, full.what
+                ),
+            );
+        }
+    }
+
+    fn seen(&mut self, compiler: &mut Compiler, builder: &mut Builder, context: &Context<'_>) -> Result<(), Full> {
+        let Some(bit) = bit(compiler, builder, context, context.raw.filter.as_ref())? else { return Ok(()) };
+        if let Some(feature) = self.feature(compiler, context, None, "") {
+            let seen = builder.seen(bit);
+            let read = if context.raw.aggregation.value == "age" { Read::Age(seen) } else { Read::SinceLast(seen) };
+            builder.read(read, feature, 1.0);
+        }
+        Ok(())
+    }
+
+    fn counted(
+        &mut self,
+        compiler: &mut Compiler,
+        builder: &mut Builder,
+        context: &Context<'_>,
+        windows: &Windows<'_>,
+    ) -> Result<(), Full> {
+        let Some(bit) = bit(compiler, builder, context, context.raw.filter.as_ref())? else { return Ok(()) };
+        let stat = stat(compiler, context.raw);
+        for (text, window) in windows {
+            let Some(feature) = self.feature(compiler, context, Some(*window), text) else { continue };
+            let (read, factor) = match context.raw.aggregation.value.as_str() {
+                "interarrival" => (Read::Interarrival { of: builder.interarrival(bit, *window), stat }, 1.0),
+                "rate" => (Read::Count(builder.count(bit, *window)), 1.0 / window.as_secs_f64()),
+                _ => (Read::Count(builder.count(bit, *window)), 1.0),
+            };
+            builder.read(read, feature, factor);
+        }
+        Ok(())
+    }
+
+    fn ratio(&mut self, compiler: &mut Compiler, builder: &mut Builder, context: &Context<'_>, windows: &Windows<'_>) -> Result<(), Full> {
+        let raw = context.raw;
+        if raw.part.is_none() || raw.filter.is_some() || raw.of.is_some() {
+            let message =
+                "`ratio` takes `part` and `whole`, each a filter (`whole` may be left out: every event), and neither `filter` nor `of`";
+            compiler.problem(line(&raw.name), message.to_owned());
+            return Ok(());
+        }
+        let part = bit(compiler, builder, context, raw.part.as_ref())?;
+        let whole = bit(compiler, builder, context, raw.whole.as_ref())?;
+        let (Some(part), Some(whole)) = (part, whole) else { return Ok(()) };
+        for (text, window) in windows {
+            let Some(feature) = self.feature(compiler, context, Some(*window), text) else { continue };
+            let read = Read::Ratio { part: builder.count(part, *window), whole: builder.count(whole, *window) };
+            builder.read(read, feature, 1.0);
+        }
+        Ok(())
+    }
+
+    fn valued(&mut self, compiler: &mut Compiler, builder: &mut Builder, context: &Context<'_>, windows: &Windows<'_>) -> Result<(), Full> {
+        let raw = context.raw;
+        let Some(of) = &raw.of else {
+            compiler.problem(line(&raw.name), format!("`{}` needs `of`: the name of a number", raw.aggregation.value));
+            return Ok(());
+        };
+        if compiler.layout.number(&of.value, context.phase).is_none() {
+            let message = match compiler.layout.number(&of.value, Phase::Request) {
+                Some(_) => compiler.not_carried(&of.value, context.phase),
+                None => compiler.unknown(&of.value, context.phase, "can be summed: `of` must name a number"),
+            };
+            compiler.problem(line(of), message);
+            return Ok(());
+        }
+        let Some(bit) = bit(compiler, builder, context, raw.filter.as_ref())? else { return Ok(()) };
+        let value = builder.value(&of.value)?;
+        for (text, window) in windows {
+            let Some(feature) = self.feature(compiler, context, Some(*window), text) else { continue };
+            let sum = builder.sum(bit, value, *window);
+            if raw.aggregation.value == "sum" {
+                builder.read(Read::Sum(sum), feature, 1.0);
+                continue;
+            }
+            let filter = raw.filter.as_ref().map_or_else(String::new, |text| format!("({}) && ", canonical(&text.value)));
+            let with_value = format!("{filter}has({})", of.value);
+            let Some(filter) = compiler.filter_source(&with_value, line(of), context.phase) else { continue };
+            let bit = builder.filter(filter, context.phase, &with_value)?;
+            let count = builder.count(bit, *window);
+            builder.read(Read::Mean { sum, count }, feature, 1.0);
+        }
+        Ok(())
+    }
+
+    fn membered(
+        &mut self,
+        compiler: &mut Compiler,
+        builder: &mut Builder,
+        context: &Context<'_>,
+        windows: &Windows<'_>,
+    ) -> Result<(), Full> {
+        let raw = context.raw;
+        let Some(of) = &raw.of else {
+            compiler.problem(line(&raw.name), format!("`{}` needs `of`: an entity type, a text or a number", raw.aggregation.value));
+            return Ok(());
+        };
+        let Some(index) = compiler.member(of, context.phase) else { return Ok(()) };
+        let Some(bit) = bit(compiler, builder, context, raw.filter.as_ref())? else { return Ok(()) };
+        let member = builder.member(index, &of.value)?;
+        for (text, window) in windows {
+            let Some(feature) = self.feature(compiler, context, Some(*window), text) else { continue };
+            let read = if raw.aggregation.value == "distinct" {
+                Read::Distinct { of: builder.distinct(bit, member, &of.value, *window), window: *window }
+            } else {
+                Read::Novelty(builder.novelty(bit, member, &of.value, *window))
+            };
+            builder.read(read, feature, 1.0);
+        }
+        Ok(())
+    }
+
+    /// Adds a feature; `None` when its name is taken.
+    fn feature(&mut self, compiler: &mut Compiler, context: &Context<'_>, window: Option<Duration>, text: &str) -> Option<usize> {
+        let raw = context.raw;
+        let suffix = if text.is_empty() { String::new() } else { format!("_{text}") };
+        let name = format!("{}.{}{suffix}", context.view, raw.name.value);
+        if self.features.iter().any(|known| known.name == name) {
+            compiler.problem(line(&raw.name), format!("feature `{name}` is declared twice"));
+            return None;
+        }
+        if self.features.len() >= MAX_FEATURES {
+            compiler.problem(line(&raw.name), format!("feature `{name}` is one too many: at most {MAX_FEATURES} are allowed"));
+            return None;
+        }
+        let of = raw.of.as_ref().map_or_else(String::new, |of| of.value.clone());
+        let written = |text: &Option<Text>| text.as_ref().map_or_else(String::new, |text| canonical(&text.value));
+        let filter = match &raw.part {
+            Some(part) => format!("{} : {}", canonical(&part.value), written(&raw.whole)),
+            None => written(&raw.filter),
+        };
+        let entity = context.entity.and_then(|kind| compiler.entities.get(kind.index())).map_or("", |spec| spec.name.as_str());
+        let seconds = window.map_or(0, |window| window.as_secs());
+        let stat = written(&raw.stat);
+        let kind = &raw.aggregation.value;
+        let version = context.version;
+        let hash =
+            definition(&format!("feature|{SEMANTICS}|{version}|{kind}|{entity}|{}|{filter}|{of}|{stat}|{seconds}", context.phase.name()));
+        let meaning = window.map_or_else(|| raw.meaning.clone(), |window| raw.meaning.replace("{window}", &duration::words(window)));
+        self.features.push(FeatureSpec {
+            name,
+            hash,
+            meaning,
+            entity: context.entity,
+            view: context.view.to_owned(),
+            aggregation: kind.clone(),
+            of,
+            filter,
+            window,
+            phase: context.phase,
+        });
+        Some(self.features.len() - 1)
+    }
+}
+
+type Windows<'a> = Vec<(&'a str, Duration)>;
+
+fn windows<'a>(compiler: &mut Compiler, raw: &'a RawAggregation) -> Windows<'a> {
+    let timeless = matches!(raw.aggregation.value.as_str(), "age" | "last");
+    if timeless != raw.windows.is_empty() {
+        let kind = &raw.aggregation.value;
+        let message =
+            if timeless { format!("`{kind}` takes no `windows`") } else { format!("`{kind}` needs `windows`, such as `[10m, 24h]`") };
+        compiler.problem(line(&raw.name), message);
+    }
+    raw.windows
+        .iter()
+        .filter_map(|text| Some((text.value.as_str(), compiler.checked(line(text), duration::window(&text.value))?)))
+        .collect()
+}
+
+fn phase(compiler: &mut Compiler, text: Option<&Text>) -> Phase {
+    match text.map(|text| (text, text.value.as_str())) {
+        None | Some((_, "request")) => Phase::Request,
+        Some((_, "outcome")) => Phase::Outcome,
+        Some((_, "label")) => Phase::Label,
+        Some((text, other)) => {
+            compiler.problem(line(text), format!("`{other}` is no phase: allowed are `request`, `outcome`, `label`"));
+            Phase::Request
+        }
+    }
+}
+
+fn stat(compiler: &mut Compiler, raw: &RawAggregation) -> GapStat {
+    match raw.stat.as_ref().map(|text| (text, text.value.as_str())) {
+        None if raw.aggregation.value == "interarrival" => {
+            compiler.problem(line(&raw.name), "`interarrival` needs `stat`: `geometric_mean` or `log_stddev`".to_owned());
+            GapStat::GeometricMean
+        }
+        None | Some((_, "geometric_mean")) => GapStat::GeometricMean,
+        Some((_, "log_stddev")) => GapStat::LogStddev,
+        Some((text, other)) => {
+            compiler.problem(line(text), format!("`{other}` is no statistic: allowed are `geometric_mean`, `log_stddev`"));
+            GapStat::GeometricMean
+        }
+    }
+}
+
+fn bit(compiler: &mut Compiler, builder: &mut Builder, context: &Context<'_>, text: Option<&Text>) -> Result<Option<u8>, Full> {
+    let Some(filter) = compiler.filter(text, context.phase) else { return Ok(None) };
+    let source = text.map_or_else(String::new, |text| canonical(&text.value));
+    builder.filter(filter, context.phase, &source).map(Some)
+}
+
+fn not_allowed(kind: &str, allowed: &[&str], place: &str) -> String {
+    let list: Vec<String> = allowed.iter().map(|name| format!("`{name}`")).collect();
+    let hint = closest(kind, allowed.iter().copied()).map_or_else(String::new, |best| format!("; did you mean `{best}`?"));
+    format!("`{kind}` is no aggregation {place}{hint} Allowed are {}", list.join(", "))
+}
