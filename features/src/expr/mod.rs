@@ -9,7 +9,15 @@
 //!
 //! Nothing here reads a clock, allocates for a comparison of numbers, or can run longer than its budget.
 
+mod calls;
+mod code;
+mod compare;
+mod compile;
 mod error;
+mod fast;
+mod functions;
+mod macros;
+mod operators;
 mod program;
 mod scope;
 mod value;
@@ -18,3 +26,6 @@ pub use error::{CompileError, Fault, Refusal};
 pub use program::{Number, Predicate, Program};
 pub use scope::{Compared, NameKind, NameRef, Row, Scope};
 pub use value::{Type, Value};
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,18 @@
 //! Programs: compiled expressions that answer with a truth value, a number or any value.
 
-use super::error::{CompileError, Fault};
+use std::cell::Cell;
+
+use super::code::{AnyFn, BoolFn, DoubleFn, Frame, STEPS};
+use super::compile::compile;
+use super::error::{CompileError, Fault, Refusal};
+use super::fast::into_double;
+use super::functions::Conversion;
 use super::scope::{NameRef, Row, Scope};
-use super::value::Value;
+use super::value::{Type, Value};
 
 /// An expression of type bool.
 pub struct Predicate {
+    code: BoolFn,
     reads: Vec<NameRef>,
 }
 
@@ -15,14 +22,16 @@ impl Predicate {
     /// # Errors
     /// What is wrong, where, and what is allowed.
     pub fn compile(source: &str, scope: &Scope) -> Result<Self, CompileError> {
-        let _ = (source, scope);
-        Ok(Self { reads: Vec::new() })
+        let output = compile(source, scope, true)?;
+        if !matches!(output.code.kind, Type::Bool | Type::Dyn) {
+            return Err(whole(format!("the expression must be true or false, but its type is {}", output.code.kind)));
+        }
+        Ok(Self { code: output.code.into_bool(), reads: output.reads })
     }
 
     /// Whether it holds for that row. Missing values and faults count as "no".
     pub fn holds(&self, row: &Row<'_>) -> bool {
-        let _ = row;
-        false
+        (self.code)(&Frame { row: *row, local: None, steps: &Cell::new(STEPS) }).unwrap_or(false)
     }
 
     /// The names it reads, each with the literal that it is compared to, where that is evident.
@@ -33,6 +42,7 @@ impl Predicate {
 
 /// An expression of type double.
 pub struct Number {
+    code: DoubleFn,
     reads: Vec<NameRef>,
 }
 
@@ -42,14 +52,17 @@ impl Number {
     /// # Errors
     /// What is wrong, where, and what is allowed.
     pub fn compile(source: &str, scope: &Scope) -> Result<Self, CompileError> {
-        let _ = (source, scope);
-        Ok(Self { reads: Vec::new() })
+        let output = compile(source, scope, true)?;
+        if !output.code.kind.is_number() && output.code.kind != Type::Dyn {
+            return Err(whole(format!("the expression must be a number, but its type is {}", output.code.kind)));
+        }
+        let code = into_double(Conversion::Double.code(output.code));
+        Ok(Self { code, reads: output.reads })
     }
 
     /// Its value for that row; NaN when something is missing or goes wrong.
     pub fn eval(&self, row: &Row<'_>) -> f64 {
-        let _ = row;
-        f64::NAN
+        (self.code)(&Frame { row: *row, local: None, steps: &Cell::new(STEPS) }).unwrap_or(f64::NAN)
     }
 
     /// The names it reads.
@@ -60,7 +73,9 @@ impl Number {
 
 /// An expression of any type. Types that cannot meet are faults of the run, not of the compilation, as CEL has it without a
 /// type check.
-pub struct Program {}
+pub struct Program {
+    code: AnyFn,
+}
 
 impl Program {
     /// Compiles an expression.
@@ -68,8 +83,7 @@ impl Program {
     /// # Errors
     /// What is wrong, where, and what is allowed.
     pub fn compile(source: &str, scope: &Scope) -> Result<Self, CompileError> {
-        let _ = (source, scope);
-        Ok(Self {})
+        Ok(Self { code: compile(source, scope, false)?.code.into_any() })
     }
 
     /// Its value for that row.
@@ -77,7 +91,28 @@ impl Program {
     /// # Errors
     /// The fault that CEL defines for this case.
     pub fn eval(&self, row: &Row<'_>) -> Result<Value, Fault> {
-        let _ = row;
-        Err(Fault::NoOverload)
+        (self.code)(&Frame { row: *row, local: None, steps: &Cell::new(STEPS) })
+    }
+}
+
+fn whole(message: String) -> CompileError {
+    CompileError { line: 1, column: 1, reason: Refusal::WrongType, message }
+}
+
+impl std::fmt::Debug for Predicate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Predicate").field("reads", &self.reads).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Number {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Number").field("reads", &self.reads).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Program {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Program").finish_non_exhaustive()
     }
 }

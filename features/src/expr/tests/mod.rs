@@ -1,0 +1,5 @@
+//! The compiler against the specification's cases, against the interpreter, and against its own pinned cases.
+
+mod conformance;
+mod pinned;
+mod textproto;
