@@ -9,8 +9,12 @@
 mod bundle;
 pub mod calibration;
 mod error;
-mod repository;
+mod explain;
+pub mod forest;
+mod onnx;
+pub mod repository;
 mod score;
+pub mod table;
 
 pub use bundle::{Bundle, Failure, RuntimeOptions};
 pub use calibration::{CalibrationTable, Calibrator, CalibratorOptions, Finished};

@@ -1,0 +1,67 @@
+//! Reasons that are true: a scored row enters, the features that raised its score leave, each verified by scoring the row without it.
+//!
+//! A forest's candidates come from path attribution (how much each input shortened the path); an ONNX model is asked once, in one batch,
+//! about the row with each input at its usual value in turn.
+
+use telltale_features::vector::FeatureVector;
+
+use crate::bundle::{Engine, Loaded, Model, Values, narrow};
+use crate::forest::{Forest, Row};
+use crate::score::{Attribution, Lane};
+
+/// Most features named for one model.
+const TOP: usize = 5;
+/// Candidates of a path attribution that are verified.
+const CANDIDATES: usize = 12;
+
+/// An input and by how much the score falls with it at its usual value.
+type Fall = (usize, f64);
+
+pub(crate) fn explain(loaded: &Loaded, vector: &FeatureVector, raw: f64, lane: Lane) -> Vec<Attribution> {
+    let model = &*loaded.model;
+    let row = model.row(vector);
+    let unusual = unusual(model, &row);
+    let mut falls = match &model.engine {
+        Engine::Forest(forest) => forest_falls(forest, &row, &unusual, raw),
+        Engine::Onnx(onnx) => match onnx.occlude(&row, &unusual, lane) {
+            Ok(scores) => unusual.iter().zip(scores).map(|((input, _), score)| (*input, raw - score)).collect(),
+            Err(problem) => {
+                tracing::warn!(model = &*loaded.name, problem, "no reasons");
+                Vec::new()
+            }
+        },
+    };
+    falls.retain(|(_, fall)| *fall > 0.0);
+    // Stable: equal falls stay in the order of inputs.
+    falls.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    falls.truncate(TOP);
+    let all: f64 = falls.iter().map(|(_, fall)| fall).sum();
+    let name = |(input, fall): Fall| {
+        let input = model.inputs.get(input)?;
+        let value = vector.get(input.feature);
+        Some(Attribution { model: loaded.name.clone(), feature: input.feature, value, usual: input.usual, share: fall / all })
+    };
+    falls.into_iter().filter_map(name).collect()
+}
+
+/// The inputs that are not at their usual value, with that value.
+fn unusual(model: &Model, row: &Values) -> Vec<(usize, f32)> {
+    let usual = model.inputs.iter().map(|input| narrow(input.usual));
+    let pairs = row.iter().zip(usual).enumerate();
+    pairs.filter(|(_, (value, usual))| *value != usual).map(|(at, (_, usual))| (at, usual)).collect()
+}
+
+fn forest_falls(forest: &Forest, row: &[f32], unusual: &[(usize, f32)], raw: f64) -> Vec<Fall> {
+    let shortened = forest.attribution(&Row::new(row));
+    let part = |input: usize| shortened.get(input).copied().unwrap_or(0.0);
+    let mut candidates = unusual.to_vec();
+    candidates.sort_by(|(a, _), (b, _)| part(*b).total_cmp(&part(*a)));
+    let row = Row::new(row);
+    let verify = |(input, usual): &(usize, f32)| (*input, raw - forest.score(&row.with(*input, *usual)));
+    let mut falls: Vec<Fall> = candidates.iter().take(CANDIDATES).map(verify).collect();
+    if falls.iter().all(|(_, fall)| *fall <= 0.0) {
+        falls.extend(candidates.iter().skip(CANDIDATES).map(verify));
+    }
+    falls.sort_by_key(|(input, _)| *input);
+    falls
+}

@@ -1,0 +1,154 @@
+//! From a version's folder to a model ready to score: every digest, feature hash and golden row is checked on the way.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use telltale_features::schema::Schema;
+use telltale_features::vector::FeatureId;
+
+use super::manifest::{CALIBRATION, GOLDEN, Kind, Manifest};
+use crate::bundle::{Engine, Input, Model};
+use crate::calibration::CalibrationTable;
+use crate::forest::{self, Forest};
+use crate::onnx::Onnx;
+use crate::score::Lane;
+use crate::table::Table;
+use crate::{ModelError, RuntimeOptions};
+
+/// Name of the golden rows' column with the raw score.
+pub const RAW: &str = "raw";
+/// How far an ONNX model may be from its golden rows; a native model not at all.
+const TOLERANCE: f64 = 1e-6;
+/// Largest file of a version.
+const MAX_FILE: u64 = 64 << 20;
+
+/// What models need to know of a schema: where a feature stands and what it means.
+#[derive(Clone, Debug, Default)]
+pub struct FeatureIndex(HashMap<String, (FeatureId, u64)>);
+
+impl FeatureIndex {
+    /// From names and definition hashes in the vector's order.
+    pub fn new<'a>(features: impl IntoIterator<Item = (&'a str, u64)>) -> Self {
+        let places = (0..=u16::MAX).map(FeatureId);
+        Self(features.into_iter().zip(places).map(|((name, hash), id)| (name.to_string(), (id, hash))).collect())
+    }
+
+    /// The features of a schema.
+    pub fn of(schema: &Schema) -> Self {
+        Self::new(schema.features().iter().map(|feature| (feature.name.as_str(), feature.hash)))
+    }
+
+    /// Names of the features, in no order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    fn find(&self, name: &str, hash: &str) -> Result<FeatureId, String> {
+        match self.0.get(name) {
+            None => Err(format!("input `{name}` is no feature of the schema{}: declare it or retrain the model", self.closest(name))),
+            Some((id, known)) if format!("{known:016x}") == hash => Ok(*id),
+            Some((_, known)) => Err(format!(
+                "input `{name}` was trained with the definition {hash}, the schema's is {known:016x}: restore the definition or retrain the model"
+            )),
+        }
+    }
+
+    fn closest(&self, name: &str) -> String {
+        let common = |other: &str| other.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
+        let best = self.0.keys().max_by_key(|other| (common(other), std::cmp::Reverse((*other).clone())));
+        best.filter(|other| common(other) > 3).map_or(String::new(), |other| format!(" (closest: `{other}`)"))
+    }
+}
+
+/// Loads and checks one version.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn version(folder: &Path, index: &FeatureIndex, options: &RuntimeOptions) -> Result<(Model, Option<CalibrationTable>), ModelError> {
+    let path = folder.join("manifest.toml");
+    let manifest = Manifest::read(&path)?;
+    let mut files: HashMap<&str, Vec<u8>> = HashMap::new();
+    for (name, digest) in &manifest.files {
+        files.insert(name, checked(&folder.join(name), digest)?);
+    }
+    let inputs = manifest.inputs.iter().map(|input| {
+        let feature = index.find(&input.name, &input.hash).map_err(|problem| ModelError::invalid(&path, problem))?;
+        Ok(Input { feature, usual: input.usual, fill: input.fill() })
+    });
+    let inputs: Vec<Input> = inputs.collect::<Result<_, ModelError>>()?;
+    let model_path = folder.join(manifest.kind.file());
+    let bytes = files.get(manifest.kind.file()).map(Vec::as_slice).unwrap_or_default();
+    let engine = engine(&manifest, bytes, inputs.len(), options).map_err(|error| match error {
+        ModelError::Runtime(_) => error,
+        other => ModelError::invalid(&model_path, other.to_string()),
+    })?;
+    let model = Model { engine, inputs };
+    golden(&folder.join(GOLDEN), &manifest, &model)?;
+    let table = files.get(CALIBRATION).map(|bytes| {
+        CalibrationTable::from_json(&String::from_utf8_lossy(bytes))
+            .map_err(|error| ModelError::invalid(folder.join(CALIBRATION), error.to_string()))
+    });
+    Ok((model, table.transpose()?))
+}
+
+/// The bytes of a file whose digest is right.
+fn checked(path: &Path, digest: &str) -> Result<Vec<u8>, ModelError> {
+    let size = std::fs::metadata(path).map_err(ModelError::io("read", path))?.len();
+    if size > MAX_FILE {
+        return Err(ModelError::invalid(path, format!("{size} bytes, allowed are {MAX_FILE}")));
+    }
+    let bytes = std::fs::read(path).map_err(ModelError::io("read", path))?;
+    let found = blake3::hash(&bytes).to_hex();
+    if found.as_str() != digest {
+        return Err(ModelError::invalid(
+            path,
+            format!("its digest is {found}, the manifest says {digest}: the file is damaged or was changed"),
+        ));
+    }
+    Ok(bytes)
+}
+
+fn engine(manifest: &Manifest, bytes: &[u8], inputs: usize, options: &RuntimeOptions) -> Result<Engine, ModelError> {
+    let (engine, width) = match manifest.kind {
+        Kind::Forest => {
+            let forest = Forest::new(&forest::file::decode(bytes).map_err(ModelError::Data)?)?;
+            let width = forest.inputs();
+            (Engine::Forest(Arc::new(forest)), width)
+        }
+        Kind::Onnx => {
+            let onnx = Onnx::load(bytes, inputs, &manifest.output, options)?;
+            (Engine::Onnx(Arc::new(onnx)), inputs)
+        }
+    };
+    if width != inputs {
+        return Err(ModelError::Data(format!("the model reads {width} inputs, the manifest names {inputs}")));
+    }
+    Ok(engine)
+}
+
+/// Scores every golden row again.
+fn golden(path: &Path, manifest: &Manifest, model: &Model) -> Result<(), ModelError> {
+    let table = Table::open(path)?;
+    let columns = manifest.inputs.iter().map(|input| table.numbers(&input.name)).collect::<Result<Vec<_>, _>>()?;
+    let expected = table.numbers(RAW)?;
+    if expected.is_empty() {
+        return Err(ModelError::invalid(path, "no golden rows: at least 1 is needed"));
+    }
+    for (at, expected) in expected.iter().enumerate() {
+        let values = columns.iter().map(|column| column.get(at).copied().unwrap_or(f64::NAN));
+        let row = model.fill(values);
+        let raw = model.engine.raw(&row, Lane(0)).map_err(ModelError::Runtime)?;
+        let (holds, allowed) = match manifest.kind {
+            Kind::Forest => (raw.to_bits() == expected.to_bits(), "none".to_string()),
+            Kind::Onnx => ((raw - expected).abs() <= TOLERANCE, format!("{TOLERANCE:e}")),
+        };
+        if !holds {
+            return Err(ModelError::invalid(
+                path,
+                format!("row {at}: the model scores {raw}, the golden row says {expected}; allowed difference: {allowed}"),
+            ));
+        }
+    }
+    Ok(())
+}

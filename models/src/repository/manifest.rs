@@ -1,0 +1,231 @@
+//! `manifest.toml` of a version and `policy.toml` of a model: text enters, checked values leave. Unknown keys are refused.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ModelError;
+
+/// What runs the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// `model.onnx`, by ONNX Runtime.
+    Onnx,
+    /// `model.bin`, a native isolation forest.
+    Forest,
+}
+
+impl Kind {
+    /// Name of the model's file.
+    pub const fn file(self) -> &'static str {
+        match self {
+            Self::Onnx => "model.onnx",
+            Self::Forest => "model.bin",
+        }
+    }
+}
+
+/// Stored calibration of a version, if it has one.
+pub const CALIBRATION: &str = "calibration.json";
+/// Rows with the score that the model gave them when it was made.
+pub const GOLDEN: &str = "golden.parquet";
+/// Figures of the training run.
+pub const REPORT: &str = "report.json";
+const FILES: [&str; 5] = ["model.onnx", "model.bin", CALIBRATION, GOLDEN, REPORT];
+
+/// `manifest.toml`: what a version is, reads and gives.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// What runs it.
+    pub kind: Kind,
+    /// One line in plain words.
+    #[serde(default)]
+    pub description: String,
+    /// SPDX expression.
+    pub licence: String,
+    /// What comes out.
+    #[serde(default)]
+    pub output: Output,
+    /// What it was trained on.
+    pub training: Training,
+    /// BLAKE3 of each file of the version, 64 hexadecimal digits.
+    pub files: BTreeMap<String, String>,
+    /// Figures on held-out rows, as in the report.
+    #[serde(default)]
+    pub metrics: BTreeMap<String, f64>,
+    /// The inputs in the model's order.
+    pub inputs: Vec<Input>,
+}
+
+/// Which number of an ONNX model is the score.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// Name of the output; absent: the last output of float32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its column; absent: the last, which of two class probabilities is the second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<usize>,
+}
+
+/// What a version was trained on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// First transaction time, in microseconds since 1970.
+    pub from_us: i64,
+    /// Last transaction time.
+    pub to_us: i64,
+    /// Rows.
+    pub rows: u64,
+    /// Digest of the feature schema.
+    #[serde(default)]
+    pub schema: String,
+    /// Seed of every random choice.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// One input of a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// The feature.
+    pub name: String,
+    /// Its definition hash when the model was trained: 16 hexadecimal digits.
+    pub hash: String,
+    /// Median of the training rows: what is usual.
+    pub usual: f64,
+    /// Half the width between the quartiles of the training rows.
+    #[serde(default)]
+    pub spread: f64,
+    /// What stands for a missing value.
+    #[serde(default)]
+    pub missing: Missing,
+}
+
+/// What a model gets for a missing value.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Missing {
+    /// This number.
+    Value(f64),
+    /// By name.
+    Named(Named),
+}
+
+impl Default for Missing {
+    fn default() -> Self {
+        Self::Named(Named::Usual)
+    }
+}
+
+/// Named replacements for a missing value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Named {
+    /// NaN itself: the model handles it.
+    Nan,
+    /// The usual value.
+    Usual,
+}
+
+impl Input {
+    /// The number that stands for a missing value.
+    pub fn fill(&self) -> f64 {
+        match self.missing {
+            Missing::Value(value) => value,
+            Missing::Named(Named::Nan) => f64::NAN,
+            Missing::Named(Named::Usual) => self.usual,
+        }
+    }
+}
+
+impl Manifest {
+    /// Reads and checks a manifest.
+    ///
+    /// # Errors
+    /// [`ModelError::Io`], or [`ModelError::Invalid`] with what is wrong, where and what is allowed.
+    pub fn read(path: &Path) -> Result<Self, ModelError> {
+        let text = std::fs::read_to_string(path).map_err(ModelError::io("read", path))?;
+        let manifest: Self = toml::from_str(&text).map_err(|error| ModelError::invalid(path, error.to_string()))?;
+        manifest.check().map_err(|problem| ModelError::invalid(path, problem))?;
+        Ok(manifest)
+    }
+
+    /// The manifest as it is stored.
+    ///
+    /// # Errors
+    /// [`ModelError::Data`] when a value has no TOML form.
+    pub fn to_toml(&self) -> Result<String, ModelError> {
+        toml::to_string(self).map_err(|error| ModelError::Data(format!("the manifest cannot be written: {error}")))
+    }
+
+    fn check(&self) -> Result<(), String> {
+        for name in self.files.keys() {
+            if !FILES.contains(&name.as_str()) {
+                return Err(format!("files: `{name}` is not allowed, only {}", FILES.join(", ")));
+            }
+        }
+        for name in [self.kind.file(), GOLDEN] {
+            if !self.files.contains_key(name) {
+                return Err(format!("files: `{name}` is missing, every version of this kind has it"));
+            }
+        }
+        if !(1..=4096).contains(&self.inputs.len()) {
+            return Err(format!("{} inputs, allowed are 1 to 4096", self.inputs.len()));
+        }
+        for (at, input) in self.inputs.iter().enumerate() {
+            if !input.usual.is_finite() || !input.spread.is_finite() {
+                return Err(format!("input `{}`: usual and spread must be finite", input.name));
+            }
+            if let Missing::Value(value) = input.missing
+                && !value.is_finite()
+            {
+                return Err(format!("input `{}`: missing must be a finite number, \"nan\" or \"usual\"", input.name));
+            }
+            if self.kind == Kind::Forest && input.missing == Missing::Named(Named::Nan) {
+                return Err(format!("input `{}`: a forest takes no NaN; missing must be a number or \"usual\"", input.name));
+            }
+            if self.inputs.iter().take(at).any(|other| other.name == input.name) {
+                return Err(format!("input `{}` is named twice", input.name));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `policy.toml`: which versions of a model are in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Aliases {
+    /// Version in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub champion: Option<u32>,
+    /// Version that was in force before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<u32>,
+}
+
+/// The whole of `policy.toml`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelPolicy {
+    /// Names for versions.
+    pub aliases: Aliases,
+}
+
+impl ModelPolicy {
+    /// Reads a model's policy.
+    ///
+    /// # Errors
+    /// [`ModelError::Io`] or [`ModelError::Invalid`].
+    pub fn read(path: &Path) -> Result<Self, ModelError> {
+        let text = std::fs::read_to_string(path).map_err(ModelError::io("read", path))?;
+        toml::from_str(&text).map_err(|error| ModelError::invalid(path, error.to_string()))
+    }
+}
