@@ -8,9 +8,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use telltale_features::schema::Schema;
 use telltale_features::store::Sequence;
-use telltale_models::Bundle;
+use telltale_models::{Bundle, CalibrationTable};
 use telltale_policy::{Mode, Overrides, Policy, PolicyErrors};
+use telltale_proto::journal::v1::{Changed, DecisionChanged, journal_record::Kind};
 use telltale_proto::v1;
+
+use crate::convert::{self, ConvertError};
 
 /// The snapshot in force.
 #[derive(Clone)]
@@ -166,6 +169,61 @@ pub fn yaml_files(path: &Path) -> std::io::Result<Vec<(String, String)>> {
 }
 
 /// A calibration table as it is journalled.
-pub fn table_json(table: &telltale_models::CalibrationTable) -> Vec<u8> {
+pub fn table_json(table: &CalibrationTable) -> Vec<u8> {
     table.digest().into_bytes()
+}
+
+/// The record of a policy that comes into force.
+pub fn policy_record(policy: &Policy, source: &PolicySource, author: &str) -> Kind {
+    Kind::Changed(Changed {
+        what: "policy".to_owned(),
+        name: source.files.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", "),
+        digest: policy.digest().to_owned(),
+        content: serde_json::to_vec(source).unwrap_or_default().into(),
+        author: author.to_owned(),
+    })
+}
+
+/// Repeats a recorded change; `None` when it changes nothing here.
+///
+/// # Errors
+/// Why it cannot be repeated, in words.
+pub fn apply_change(force: &InForce, change: &Changed, schema: &Schema) -> Result<Option<InForce>, String> {
+    match change.what.as_str() {
+        "policy" => {
+            let source: PolicySource = serde_json::from_slice(&change.content).map_err(|error| error.to_string())?;
+            let policy = source.compile(schema).map_err(|error| error.to_string())?;
+            if policy.digest() != change.digest {
+                return Err(format!("its digest was {}, compiled here it is {}", change.digest, policy.digest()));
+            }
+            Ok(Some(force.with_policy(Arc::new(policy), Arc::new(source))))
+        }
+        "calibration" => {
+            let model = change.name.split(':').next().unwrap_or_default();
+            let table = table_from_json(&change.content)?;
+            let bundle = force.bundle.with_calibration(model, table).map_err(|error| error.to_string())?;
+            Ok(Some(force.with_bundle(bundle)))
+        }
+        "schema" if change.digest != schema.digest() => {
+            Err(format!("its digest was {}, the schema here has {}", change.digest, schema.digest()))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn table_from_json(content: &[u8]) -> Result<CalibrationTable, String> {
+    Err(format!("a table of {} bytes", content.len()))
+}
+
+/// Overrides after a recorded change of one; denials by rules are no overrides and change nothing.
+///
+/// # Errors
+/// When the record is damaged or names an entity type that the schema does not have.
+pub fn override_change(overrides: &Overrides, change: &DecisionChanged, schema: &Schema) -> Result<Overrides, ConvertError> {
+    let Some(decision) = &change.decision else { return Ok(overrides.clone()) };
+    if decision.origin != v1::DecisionOrigin::Override as i32 {
+        return Ok(overrides.clone());
+    }
+    let ruling = convert::override_from_proto(decision, schema)?;
+    Ok(if change.removed { overrides.without(ruling.entity) } else { overrides.with(ruling) })
 }

@@ -15,12 +15,16 @@
 )]
 
 pub mod cli;
+pub mod config;
 pub mod convert;
 pub mod demo;
 pub mod error;
+pub mod idempotency;
 pub mod in_force;
 pub mod journal;
+pub mod replay;
 pub mod score;
+pub mod setup;
 pub mod simulate;
 pub mod token;
 pub mod verdict;

@@ -12,6 +12,7 @@ use telltale_features::domain::{Aggregate, Context, Label, Outcome, Transaction}
 use telltale_features::door::{Admitted, AdmittedOutcome, Door, DoorError};
 use telltale_features::event::EntityEvents;
 use telltale_features::hash::Hasher;
+use telltale_features::kernel::slots::PolicyState;
 use telltale_features::schema::Schema;
 use telltale_features::store::embedded::EmbeddedStore;
 use telltale_features::store::{History, Moment, Order, Sequence, Store};
@@ -127,19 +128,27 @@ impl<S: Store> Engine<S> {
         watch.lap(|timings| &mut timings.extract_us);
         let assessed = self.assess(&force, vector, lane); // what the models say
         watch.lap(|timings| &mut timings.score_us);
-        let (decision, decided) = self.decide(&force, &admitted, &assessed, self.live()).await; // what to do about it
+        let (decision, decided) = self.decide(&force, &admitted, &assessed).await; // what to do about it
         watch.lap(|timings| &mut timings.decide_us);
         let scored = Scored { admitted, history, assessed, decision, decided, force, timings: watch.finish() };
-        self.learn(&scored.assessed.scores, &scored);
+        for finished in self.learn(&scored) {
+            self.calibrated(&finished, self.live()); // from now on its model's scores count
+        }
         Ok(scored)
     }
 
     /// Applies the transaction in the order of everything and reads what its entities did before.
     pub async fn observe(&self, admitted: &mut Admitted, order: Order<'_>) -> History {
         let history = self.store.observe(self.schema.events(admitted), order).await;
-        admitted.tx.time = history.event_time;
-        self.journal.append(history.moment, || Kind::Observed(convert::observed(admitted, history.event_time, &self.schema)));
+        self.record_observed(admitted, &history);
         history
+    }
+
+    /// Journals an observed transaction; from here on its time is the event time.
+    pub fn record_observed(&self, admitted: &mut Admitted, history: &History) {
+        admitted.tx.time = history.event_time;
+        let record = || Kind::Observed(convert::observed(admitted, history.event_time, &self.schema));
+        self.journal.append(history.moment, record);
     }
 
     /// Scores a row, combines the scores, and explains them where the risk asks for it. Pure, apart from calibration progress.
@@ -154,8 +163,18 @@ impl<S: Store> Engine<S> {
     }
 
     /// Decides under the entities' locks; levels, buckets and marks change in the same section.
-    pub async fn decide(&self, force: &InForce, admitted: &Admitted, assessed: &Assessed, order: Order<'_>) -> (Decision, Moment) {
-        let decide = |state: &mut _, moment| {
+    pub async fn decide(&self, force: &InForce, admitted: &Admitted, assessed: &Assessed) -> (Decision, Moment) {
+        self.store.decide(&admitted.subjects, self.live(), self.ruling(force, admitted, assessed)).await
+    }
+
+    /// What is asked under the locks: the policy's decision about this transaction, at that moment.
+    pub fn ruling<'a>(
+        &'a self,
+        force: &'a InForce,
+        admitted: &'a Admitted,
+        assessed: &'a Assessed,
+    ) -> impl FnOnce(&mut PolicyState, Moment) -> (Decision, Moment) + Send + use<'a, S> {
+        move |state, moment| {
             let situation = Situation {
                 schema: &self.schema,
                 admitted,
@@ -167,8 +186,7 @@ impl<S: Store> Engine<S> {
                 moment,
             };
             (force.policy.decide(&situation, state), moment)
-        };
-        self.store.decide(&admitted.subjects, order, decide).await
+        }
     }
 
     /// Journals a decision, with the digest by which a replay is compared.
@@ -183,16 +201,14 @@ impl<S: Store> Engine<S> {
         });
     }
 
-    /// Offers the scores to on-site calibration; a finished one is a change of its own.
-    pub fn learn(&self, scores: &Scores, scored: &Scored) {
+    /// Offers the scores to on-site calibration; returns what this transaction completed.
+    pub fn learn(&self, scored: &Scored) -> Vec<Finished> {
+        let scores = &scored.assessed.scores;
         if !is_calibrating(scores) {
-            return;
+            return Vec::new();
         }
         let ruled = scored.decision.rules.iter().any(|rule| rule.score > 0.0);
-        let finished = self.calibrator.lock().offer(scores, &scored.admitted.subjects, ruled);
-        for finished in finished {
-            self.calibrated(&finished);
-        }
+        self.calibrator.lock().offer(scores, &scored.admitted.subjects, ruled)
     }
 
     /// Applies an outcome in the order of everything.
@@ -207,15 +223,25 @@ impl<S: Store> Engine<S> {
     /// Applies an outcome that stands behind the door already.
     pub async fn apply_admitted_outcome(&self, outcome: &AdmittedOutcome, context: &Context, order: Order<'_>) -> Moment {
         let moment = self.store.apply(self.schema.outcome_events(context, outcome), order).await;
-        self.journal.append(moment, || Kind::Outcome(convert::outcome_applied(context, outcome, &self.schema)));
+        self.record_outcome(outcome, context, moment);
         moment
+    }
+
+    /// Journals an applied outcome.
+    pub fn record_outcome(&self, outcome: &AdmittedOutcome, context: &Context, moment: Moment) {
+        self.journal.append(moment, || Kind::Outcome(convert::outcome_applied(context, outcome, &self.schema)));
     }
 
     /// Applies a label in the order of everything.
     pub async fn apply_label(&self, label: &Label, context: &Context, order: Order<'_>) -> Moment {
         let moment = self.store.apply(self.schema.label_events(context, label), order).await;
-        self.journal.append(moment, || Kind::Label(convert::label_applied(context, label, &self.schema)));
+        self.record_label(label, context, moment);
         moment
+    }
+
+    /// Journals an applied label.
+    pub fn record_label(&self, label: &Label, context: &Context, moment: Moment) {
+        self.journal.append(moment, || Kind::Label(convert::label_applied(context, label, &self.schema)));
     }
 
     /// Applies an aggregate: one event of its weight.
@@ -223,17 +249,22 @@ impl<S: Store> Engine<S> {
     /// # Errors
     /// When the door refuses its sample.
     pub async fn apply_aggregate(&self, aggregate: Aggregate, order: Order<'_>) -> Result<Moment, DoorError> {
+        let (count, first) = (aggregate.count, aggregate.first);
         let mut admitted = self.door.admit(aggregate.sample)?;
-        let events = weighted(self.schema.events(&admitted), aggregate.count);
-        let history = self.store.observe(events, order).await;
+        let history = self.store.observe(weighted(self.schema.events(&admitted), count), order).await;
         admitted.tx.time = history.event_time;
-        self.journal.append(history.moment, || {
-            let mut record = convert::observed(&admitted, history.event_time, &self.schema);
-            record.count = aggregate.count;
-            record.first_us = aggregate.first.micros();
+        self.record_aggregate(&admitted, (count, first), history.moment);
+        Ok(history.moment)
+    }
+
+    /// Journals an applied aggregate: its sample, its count and the time of its first.
+    pub fn record_aggregate(&self, admitted: &Admitted, (count, first): (u32, Timestamp), moment: Moment) {
+        self.journal.append(moment, || {
+            let mut record = convert::observed(admitted, admitted.tx.time, &self.schema);
+            record.count = count;
+            record.first_us = first.micros();
             Kind::Aggregate(record)
         });
-        Ok(history.moment)
     }
 
     /// The snapshot in force.
@@ -242,10 +273,10 @@ impl<S: Store> Engine<S> {
     }
 
     /// Makes a new snapshot from the one in force, journals why, and puts it in force. One at a time.
-    pub fn change(&self, change: impl FnOnce(&InForce, Timestamp) -> Option<(InForce, Kind)>) -> Option<Sequence> {
+    pub fn change(&self, order: Order<'_>, change: impl FnOnce(&InForce, Timestamp) -> Option<(InForce, Kind)>) -> Option<Sequence> {
         let _one_at_a_time = self.changing.lock();
         let (mut force, record) = change(&self.in_force(), self.clock.now())?;
-        let moment = self.store.moment(self.live());
+        let moment = self.store.moment(order);
         force.epoch = moment.sequence;
         self.journal.append(moment, || record);
         self.force.store(Arc::new(force));
@@ -273,8 +304,8 @@ impl<S: Store> Engine<S> {
     }
 
     /// A calibration has become complete: its model's scores count from now on.
-    fn calibrated(&self, finished: &Finished) {
-        self.change(|force, _| {
+    pub fn calibrated(&self, finished: &Finished, order: Order<'_>) {
+        self.change(order, |force, _| {
             let (bundle, record) = calibration_change(force, finished)?;
             Some((force.with_bundle(bundle), record))
         });

@@ -1,9 +1,14 @@
 //! The command line: one subcommand a file. What enters is arguments, what leaves is an exit code; no logic lives here.
 
+pub mod replay;
+
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 
+use crate::config::Config;
 use crate::error::{CommandError, EXIT_USAGE};
 use crate::{demo, simulate};
 
@@ -17,6 +22,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Sends recorded or foreign input the whole way, at event time.
+    Replay(replay::Args),
     /// Writes or sends labelled, simulated traffic.
     Simulate(simulate::Args),
     /// Runs the demonstration: a small shop, customers, attackers, and what Telltale made of them.
@@ -43,7 +50,110 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), CommandError> {
     match command {
+        Command::Replay(args) => replay::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::Demo(args) => demo::run(args),
     }
+}
+
+/// Where the configuration comes from; every command that scores takes it.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ConfigArgs {
+    /// Configuration file; every key in it is optional.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Policy file or folder instead of the configured one.
+    #[arg(long, value_name = "PATH")]
+    pub policy: Option<PathBuf>,
+    /// Model repository instead of the configured one.
+    #[arg(long, value_name = "FOLDER")]
+    pub models: Option<PathBuf>,
+    /// Schema file or folder instead of the configured one.
+    #[arg(long, value_name = "PATH")]
+    pub schema: Option<PathBuf>,
+    /// Switch every rule.
+    #[arg(long, value_enum)]
+    pub mode: Option<ModeArg>,
+    /// Trust the calibration that a model came with: only for traffic like the one it was made for.
+    #[arg(long)]
+    pub shipped_calibration: bool,
+}
+
+/// The switch of every rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModeArg {
+    /// No rule is asked.
+    Off,
+    /// Rules watch and say what they would do.
+    Monitor,
+    /// Rules act.
+    Enforce,
+}
+
+impl ConfigArgs {
+    /// The configuration with what the command line changes.
+    ///
+    /// # Errors
+    /// When the file is wrong.
+    pub fn read(&self) -> Result<Config, CommandError> {
+        let mut config = Config::read(self.config.as_deref()).map_err(CommandError::usage)?;
+        if self.policy.is_some() {
+            config.policy.path.clone_from(&self.policy);
+        }
+        if self.models.is_some() {
+            config.models.path.clone_from(&self.models);
+        }
+        if self.schema.is_some() {
+            config.schema.path.clone_from(&self.schema);
+        }
+        if let Some(mode) = self.mode {
+            let mode = match mode {
+                ModeArg::Off => "off",
+                ModeArg::Monitor => "monitor",
+                ModeArg::Enforce => "enforce",
+            };
+            config.policy.mode = Some(mode.to_owned());
+        }
+        config.models.shipped_calibration |= self.shipped_calibration;
+        if config.models.runtime.is_none() {
+            config.models.runtime = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
+        }
+        config.check(self.config.as_deref().unwrap_or(Path::new("command line"))).map_err(CommandError::usage)?;
+        Ok(config)
+    }
+}
+
+/// How a command answers.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub struct Shape {
+    /// A table for people or JSON for programs.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    #[default]
+    Table,
+    Json,
+}
+
+impl Shape {
+    /// Prints a value as asked.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn print<T: Serialize>(self, value: &T, table: impl FnOnce() -> String) -> Result<(), CommandError> {
+        use std::io::Write as _;
+        let text = match self.output {
+            Output::Table => table(),
+            Output::Json => serde_json::to_string_pretty(value).map_err(CommandError::failed)?,
+        };
+        writeln!(std::io::stdout(), "{text}").map_err(CommandError::failed)
+    }
+}
+
+/// A number of threads; 0: one a core.
+pub fn threads(asked: usize) -> usize {
+    if asked > 0 { asked } else { std::thread::available_parallelism().map_or(1, std::num::NonZero::get) }
 }

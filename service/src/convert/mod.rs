@@ -17,7 +17,10 @@ pub use journal::{
     admitted, context_from_proto, context_to_proto, label_applied, label_from_journal, observed, outcome_applied, outcome_from_journal,
     subjects_from_proto, transaction_to_proto, value_to_proto,
 };
-pub use outbound::{action, action_from_proto, decision_digest, entity_to_proto, timestamp_to_proto};
+pub use outbound::{
+    action, action_from_proto, decision_digest, entity_from_proto, entity_to_proto, entity_type, hex, override_from_proto, override_id,
+    override_to_proto, timestamp_to_proto,
+};
 pub use outcome::{aggregate, label, label_kind, outcome, outcome_to_proto};
 
 /// Why a message was refused: which field, what stood there, what is allowed.

@@ -1,11 +1,13 @@
 //! Small values on their way out: actions, times, entities, and the digest by which decisions are compared.
 
 use prost::Message;
-use telltale_features::entity::EntityId;
+use telltale_features::entity::{EntityId, EntityKey, EntityType};
 use telltale_features::schema::Schema;
 use telltale_features::time::Timestamp;
-use telltale_policy::Action;
+use telltale_policy::{Action, Override, Ruling};
 use telltale_proto::v1;
+
+use super::ConvertError;
 
 /// The wire's action.
 pub const fn action(action: Action) -> v1::Action {
@@ -64,4 +66,78 @@ pub fn decision_digest(verdict: &v1::Verdict) -> [u8; 16] {
         *to = *from;
     }
     digest
+}
+
+/// A person's override as a standing decision.
+pub fn override_to_proto(ruling: &Override, name: Option<&str>, schema: &Schema) -> v1::Decision {
+    let entity = entity_to_proto(ruling.entity, name, schema);
+    v1::Decision {
+        id: override_id(&entity),
+        entity: Some(entity),
+        action: match ruling.ruling {
+            Ruling::Deny => v1::Action::Block,
+            Ruling::Allow => v1::Action::Allow,
+        }
+        .into(),
+        mitigation: None,
+        until: ruling.until.map(timestamp_to_proto),
+        reason: ruling.reason.to_string(),
+        origin: v1::DecisionOrigin::Override.into(),
+        author: ruling.author.to_string(),
+        created: Some(timestamp_to_proto(ruling.created)),
+    }
+}
+
+/// Identifier of the one override that an entity can have.
+pub fn override_id(entity: &v1::Entity) -> String {
+    format!("override/{}/{}", entity.r#type, hex(&entity.key))
+}
+
+/// A standing decision of a person, from the journal or a saved table.
+///
+/// # Errors
+/// When it names an entity type that the schema does not have, or is damaged.
+pub fn override_from_proto(decision: &v1::Decision, schema: &Schema) -> Result<Override, ConvertError> {
+    let entity = decision.entity.as_ref().ok_or_else(|| ConvertError::absent("decision.entity", "an entity"))?;
+    let micros = |time: &pbjson_types::Timestamp| Timestamp::from_micros(time.seconds * 1_000_000 + i64::from(time.nanos) / 1_000);
+    Ok(Override {
+        entity: entity_from_proto(entity, "decision.entity", schema)?,
+        ruling: if decision.action == v1::Action::Allow as i32 { Ruling::Allow } else { Ruling::Deny },
+        until: decision.until.as_ref().map(micros),
+        reason: decision.reason.as_str().into(),
+        author: decision.author.as_str().into(),
+        created: decision.created.as_ref().map(micros).unwrap_or_default(),
+    })
+}
+
+/// An entity by type name and key.
+///
+/// # Errors
+/// When the schema has no such type or the key is not 16 bytes long.
+pub fn entity_from_proto(entity: &v1::Entity, path: &str, schema: &Schema) -> Result<EntityId, ConvertError> {
+    let kind = entity_type(entity, path, schema)?;
+    let key = <[u8; 16]>::try_from(entity.key.as_ref())
+        .map_err(|_| ConvertError::new(format!("{path}.key"), format!("{} bytes long", entity.key.len()), "16 bytes, or `id` instead"))?;
+    Ok(EntityId { kind, key: EntityKey(key) })
+}
+
+/// The type of an entity by name.
+///
+/// # Errors
+/// When the schema has no such type.
+pub fn entity_type(entity: &v1::Entity, path: &str, schema: &Schema) -> Result<EntityType, ConvertError> {
+    schema.entity_type(&entity.r#type).ok_or_else(|| {
+        let names: Vec<&str> = schema.entity_types().iter().map(|spec| spec.name.as_str()).collect();
+        ConvertError::new(format!("{path}.type"), super::shown(&entity.r#type), names.join(", "))
+    })
+}
+
+/// Bytes in hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a string cannot fail.
+        text.write_fmt(format_args!("{byte:02x}")).ok();
+        text
+    })
 }

@@ -112,12 +112,12 @@ impl Writer {
                 Ok(Message::Flush(done)) => {
                     self.write(&mut block);
                     self.sync();
-                    drop(done.send(()));
+                    done.send(()).ok();
                 }
                 Ok(Message::Close(done)) => {
                     self.write(&mut block);
                     self.sync();
-                    drop(done.send(()));
+                    done.send(()).ok();
                     return;
                 }
                 Err(RecvTimeoutError::Timeout) => {

@@ -1,0 +1,376 @@
+//! Configuration: one TOML file, every key optional, checked as a whole before anything starts.
+//!
+//! Text enters, checked values leave. Errors name file, key, value and what is allowed. Nothing here reads the environment.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration `{}`: {source}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is no TOML, or has keys that do not exist or values of the wrong kind.
+    #[error("{}: {message}", path.display())]
+    Syntax {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong, with line and column.
+        message: String,
+    },
+    /// A value that is not allowed.
+    #[error("{}: `{key}` is `{value}`; allowed: {allowed}", path.display())]
+    Value {
+        /// Which file.
+        path: PathBuf,
+        /// Dotted key.
+        key: &'static str,
+        /// What stood there.
+        value: String,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+}
+
+/// Where a listener listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl Listen {
+    /// `host:port` or `unix:/path`.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        match text.strip_prefix("unix:") {
+            Some(path) if !path.is_empty() => Ok(Self::Unix(PathBuf::from(path))),
+            Some(_) => Err("`unix:` followed by a path"),
+            None => text.parse().map(Self::Tcp).map_err(|_| "an address and port such as 127.0.0.1:7410, or unix:/path"),
+        }
+    }
+
+    /// Whether only this machine can reach it.
+    pub const fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+impl std::fmt::Display for Listen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+macro_rules! section {
+    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $kind:ty = $default:expr,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name { $($(#[$field_meta])* pub $field: $kind,)* }
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+    };
+}
+
+section! {
+    /// All of it; see `service/telltale.toml` for what each key means.
+    Config {
+        /// Data directory.
+        data: PathBuf = PathBuf::from("data"),
+        /// Scoring listener.
+        scoring: Scoring = Scoring::default(),
+        /// Admin listener.
+        admin: Admin = Admin::default(),
+        /// Metrics listener.
+        metrics: Metrics = Metrics::default(),
+        /// TLS and tokens.
+        access: Access = Access::default(),
+        /// Entity state.
+        store: StoreSection = StoreSection::default(),
+        /// Schema.
+        schema: SchemaSection = SchemaSection::default(),
+        /// Policy.
+        policy: PolicySection = PolicySection::default(),
+        /// Models.
+        models: Models = Models::default(),
+        /// Journal.
+        journal: JournalSection = JournalSection::default(),
+        /// What is remembered of transactions.
+        idempotency: Idempotency = Idempotency::default(),
+        /// Log lines.
+        log: Log = Log::default(),
+    }
+}
+
+section! {
+    /// `[scoring]`
+    Scoring {
+        /// Listener.
+        listen: String = "127.0.0.1:7410".to_owned(),
+        /// Transactions scored at once.
+        max_concurrent: usize = 1024,
+        /// Share from which on ordinary routes are shed.
+        shed_from: f64 = 0.8,
+        /// Parts of paths that are shed last.
+        shed_last: Vec<String> = ["login", "signin", "auth", "token", "checkout", "pay", "reset", "password"].map(str::to_owned).to_vec(),
+        /// Longest time of a call without its own deadline, milliseconds.
+        deadline_ms: u64 = 1000,
+        /// Threads that score; 0: one a core.
+        threads: usize = 0,
+    }
+}
+
+section! {
+    /// `[admin]`
+    Admin {
+        /// Listener.
+        listen: String = "127.0.0.1:7411".to_owned(),
+    }
+}
+
+section! {
+    /// `[metrics]`
+    Metrics {
+        /// Listener.
+        listen: String = "127.0.0.1:7412".to_owned(),
+    }
+}
+
+section! {
+    /// `[access]`
+    Access {
+        /// Server certificate, PEM.
+        certificate: Option<PathBuf> = None,
+        /// Its key, PEM.
+        key: Option<PathBuf> = None,
+        /// Authority of client certificates, PEM.
+        client_ca: Option<PathBuf> = None,
+        /// Role of a client that has only a certificate.
+        certificate_role: String = "scorer".to_owned(),
+        /// Token file.
+        tokens: Option<PathBuf> = None,
+    }
+}
+
+section! {
+    /// `[store]`
+    StoreSection {
+        /// Memory, MiB.
+        max_mb: u64 = 1024,
+    }
+}
+
+section! {
+    /// `[schema]`
+    SchemaSection {
+        /// File or folder.
+        path: Option<PathBuf> = None,
+    }
+}
+
+section! {
+    /// `[policy]`
+    PolicySection {
+        /// File or folder.
+        path: Option<PathBuf> = None,
+        /// Switch of every rule.
+        mode: Option<String> = None,
+    }
+}
+
+section! {
+    /// `[models]`
+    Models {
+        /// Repository.
+        path: Option<PathBuf> = None,
+        /// ONNX Runtime library.
+        runtime: Option<PathBuf> = None,
+        /// Transactions that calibrate a model.
+        calibration_rows: u64 = 20_000,
+        /// Trust the calibration that came with a model.
+        shipped_calibration: bool = false,
+    }
+}
+
+section! {
+    /// `[journal]`
+    JournalSection {
+        /// Whether there is one.
+        enabled: bool = true,
+        /// Size of a file, MiB.
+        file_mb: u64 = 64,
+        /// Size of all files, MiB.
+        total_mb: u64 = 8192,
+        /// Records that may wait.
+        queue: usize = 65_536,
+        /// Interval of syncs, milliseconds.
+        sync_ms: u64 = 1000,
+    }
+}
+
+section! {
+    /// `[idempotency]`
+    Idempotency {
+        /// Transactions remembered.
+        transactions: usize = 65_536,
+        /// How long, seconds.
+        seconds: u64 = 86_400,
+        /// Outcomes that may come early.
+        early_outcomes: usize = 10_000,
+    }
+}
+
+section! {
+    /// `[log]`
+    Log {
+        /// Filter.
+        level: String = "info".to_owned(),
+        /// JSON lines.
+        json: bool = false,
+    }
+}
+
+impl Config {
+    /// Reads a file, or takes the defaults without one.
+    ///
+    /// # Errors
+    /// When it cannot be read, parsed, or holds values that are not allowed.
+    pub fn read(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let Some(path) = path else { return Ok(Self::default()) };
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// Parses text; `path` is for messages only.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let syntax = |error: toml::de::Error| ConfigError::Syntax { path: path.to_path_buf(), message: error.to_string() };
+        let config: Self = toml::from_str(text).map_err(syntax)?;
+        config.check(path)?;
+        Ok(config)
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// The first value that is not allowed.
+    pub fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        let refuse = |key, value: String, allowed| Err(ConfigError::Value { path: path.to_path_buf(), key, value, allowed });
+        for (key, listen) in
+            [("scoring.listen", &self.scoring.listen), ("admin.listen", &self.admin.listen), ("metrics.listen", &self.metrics.listen)]
+        {
+            if let Err(allowed) = Listen::parse(listen) {
+                return refuse(key, listen.clone(), allowed);
+            }
+        }
+        let ranges: [(&'static str, u64, std::ops::RangeInclusive<u64>, &'static str); 9] = [
+            ("scoring.max_concurrent", self.scoring.max_concurrent as u64, 1..=1_000_000, "1 to 1,000,000"),
+            ("scoring.deadline_ms", self.scoring.deadline_ms, 1..=60_000, "1 to 60,000"),
+            ("scoring.threads", self.scoring.threads as u64, 0..=1_024, "0 (one a core) to 1,024"),
+            ("store.max_mb", self.store.max_mb, 1..=1 << 24, "1 to 16,777,216"),
+            ("models.calibration_rows", self.models.calibration_rows, 100..=100_000_000, "100 to 100,000,000"),
+            ("journal.file_mb", self.journal.file_mb, 1..=4_096, "1 to 4,096"),
+            ("journal.total_mb", self.journal.total_mb, 2..=1 << 30, "2 to 1,073,741,824"),
+            ("journal.queue", self.journal.queue as u64, 16..=1 << 24, "16 to 16,777,216"),
+            ("idempotency.transactions", self.idempotency.transactions as u64, 16..=1 << 24, "16 to 16,777,216"),
+        ];
+        for (key, value, range, allowed) in ranges {
+            if !range.contains(&value) {
+                return refuse(key, value.to_string(), allowed);
+            }
+        }
+        if !(0.0..=1.0).contains(&self.scoring.shed_from) {
+            return refuse("scoring.shed_from", self.scoring.shed_from.to_string(), "0 to 1");
+        }
+        if let Some(mode) = self.policy.mode.as_deref().filter(|mode| !["off", "monitor", "enforce"].contains(mode)) {
+            return refuse("policy.mode", mode.to_owned(), "off, monitor, enforce");
+        }
+        if !["scorer", "viewer", "analyst", "operator"].contains(&self.access.certificate_role.as_str()) {
+            return refuse("access.certificate_role", self.access.certificate_role.clone(), "scorer, viewer, analyst, operator");
+        }
+        let tls = [&self.access.certificate, &self.access.key, &self.access.client_ca];
+        if tls.iter().any(|path| path.is_some()) && tls.iter().any(|path| path.is_none()) {
+            return refuse("access.certificate", "partly set".to_owned(), "certificate, key and client_ca together, or none of them");
+        }
+        self.check_reach(path)
+    }
+
+    /// What others can reach must know who they are.
+    fn check_reach(&self, path: &Path) -> Result<(), ConfigError> {
+        let protected = self.access.tokens.is_some() || self.access.client_ca.is_some();
+        let allowed = "a loopback address or a Unix socket; anything wider needs `access.tokens`, or mutual TLS (`access.certificate`, `access.key`, `access.client_ca`)";
+        for (key, listen) in [("scoring.listen", &self.scoring.listen), ("admin.listen", &self.admin.listen)] {
+            if !protected && !Listen::parse(listen).is_ok_and(|listen| listen.is_local()) {
+                return Err(ConfigError::Value { path: path.to_path_buf(), key, value: listen.clone(), allowed });
+            }
+        }
+        let listen = &self.metrics.listen;
+        if !Listen::parse(listen).is_ok_and(|listen| listen.is_local()) {
+            let allowed = "a loopback address or a Unix socket: metrics have no roles";
+            return Err(ConfigError::Value { path: path.to_path_buf(), key: "metrics.listen", value: listen.clone(), allowed });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("telltale.toml")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_sample_says_what_holds_without_a_file() {
+        assert_eq!(parse(include_str!("../telltale.toml")).unwrap(), Config::default());
+        assert_eq!(parse("").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn every_error_names_file_key_value_and_what_is_allowed() {
+        let cases = [
+            ("[scoring]\nlisten = \"here\"", &["telltale.toml", "scoring.listen", "here", "127.0.0.1:7410"][..]),
+            ("[scoring]\nlisten = \"0.0.0.0:1\"", &["scoring.listen", "0.0.0.0:1", "access.tokens"]),
+            ("[admin]\nlisten = \"192.0.2.1:1\"", &["admin.listen", "192.0.2.1:1", "mutual TLS"]),
+            ("[metrics]\nlisten = \"0.0.0.0:1\"", &["metrics.listen", "0.0.0.0:1", "loopback"]),
+            ("[scoring]\nmax_concurrent = 0", &["scoring.max_concurrent", "`0`", "1 to 1,000,000"]),
+            ("[scoring]\nlissten = \"x\"", &["telltale.toml", "line 2", "lissten", "listen"]),
+            ("[policy]\nmode = \"loud\"", &["policy.mode", "loud", "monitor"]),
+            ("[store]\nmax_mb = \"many\"", &["telltale.toml", "line 2", "many"]),
+            ("[access]\nkey = \"k\"", &["access.certificate", "together"]),
+        ];
+        for (text, parts) in cases {
+            let error = parse(text).unwrap_err();
+            for part in parts {
+                assert!(error.contains(part), "{text}: `{error}` lacks `{part}`");
+            }
+        }
+        parse("[access]\ntokens = \"t\"\n[scoring]\nlisten = \"0.0.0.0:1\"").unwrap();
+    }
+}

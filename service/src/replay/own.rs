@@ -1,0 +1,188 @@
+//! Replay of a journal: every step as it was recorded, decisions compared with what was decided then.
+//!
+//! Nothing is identified anew and nothing is looked up by name: what stood behind the door is in the journal.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use telltale_features::door::Admitted;
+use telltale_features::store::embedded::EmbeddedStore;
+use telltale_features::store::{Moment, Order, Sequence, Store};
+use telltale_features::time::Timestamp;
+use telltale_proto::journal::v1::{JournalRecord, Observed, journal_record::Kind};
+
+use super::batch::{Batch, Decide, Op, Output, Wanted};
+use super::{Progress, ReplayError, ReplayOptions, Summary};
+use crate::convert::{self, ConvertError};
+use crate::in_force::{self, InForce};
+use crate::journal::{Entry, JournalReader};
+use crate::score::{Engine, weighted};
+
+/// Replays a journal.
+pub fn replay_journal(
+    engine: &Arc<Engine<EmbeddedStore>>,
+    options: &ReplayOptions,
+    take: &mut dyn FnMut(Output) -> Result<(), ReplayError>,
+) -> Result<Summary, ReplayError> {
+    let mut reader = JournalReader::open(&options.input).map_err(ReplayError::read(&options.input))?;
+    let progress = Progress::new(Some(reader.total_bytes()), options.progress);
+    let mut own = Own::new(engine, options);
+    while let Some(entry) = reader.next_entry().map_err(ReplayError::read(&options.input))? {
+        own.entry(entry, take)?;
+        if own.summary.read.is_multiple_of(4_096) {
+            progress.at(reader.stats().bytes, own.summary.transactions);
+        }
+    }
+    progress.finish();
+    let stats = reader.stats().clone();
+    let mut summary = own.finish(take)?;
+    let compared = summary.compared.get_or_insert_default();
+    compared.missing = stats.missing;
+    compared.damaged = stats.damaged;
+    Ok(summary)
+}
+
+struct Own<'o> {
+    engine: Arc<Engine<EmbeddedStore>>,
+    options: &'o ReplayOptions,
+    batch: Batch,
+    summary: Summary,
+    /// Snapshots by epoch: a decision is made with the one that it names.
+    epochs: BTreeMap<u64, Arc<InForce>>,
+    latest: InForce,
+}
+
+impl<'o> Own<'o> {
+    fn new(engine: &Arc<Engine<EmbeddedStore>>, options: &'o ReplayOptions) -> Self {
+        let wanted = Wanted { verdict: false, line: options.verdicts.is_some() };
+        let latest = (*engine.in_force()).clone();
+        Self {
+            engine: Arc::clone(engine),
+            options,
+            batch: Batch::new(engine, options.threads, wanted, false),
+            summary: Summary::begin(),
+            epochs: BTreeMap::from([(0, Arc::new(latest.clone()))]),
+            latest,
+        }
+    }
+
+    fn entry(&mut self, entry: Entry, take: &mut dyn FnMut(Output) -> Result<(), ReplayError>) -> Result<(), ReplayError> {
+        self.summary.read += 1;
+        let number = self.summary.read;
+        let Entry::Record(record) = entry else { return Ok(()) };
+        match self.record(record) {
+            Ok(Some(op)) => self.push(op, take),
+            Ok(None) => Ok(()),
+            Err(error) if self.options.strict => Err(ReplayError::Line { line: number, message: error.to_string() }),
+            Err(error) => {
+                self.summary.malformed(number, error.to_string());
+                Ok(())
+            }
+        }
+    }
+
+    fn record(&mut self, record: JournalRecord) -> Result<Option<Op>, ConvertError> {
+        let now = Timestamp::from_micros(record.now_us);
+        let moment = Moment { sequence: Sequence(record.sequence), now };
+        let engine = Arc::clone(&self.engine);
+        let schema = &engine.schema;
+        Ok(match record.kind {
+            Some(Kind::Observed(observed)) => {
+                let admitted = self.admitted(observed)?;
+                let events = schema.events(&admitted);
+                Some(Op::Observe(Box::new(admitted), events, moment))
+            }
+            Some(Kind::Aggregate(observed)) => {
+                self.summary.aggregates += 1;
+                let count = observed.count;
+                let admitted = self.admitted(observed)?;
+                Some(Op::Aggregate(weighted(schema.events(&admitted), count), moment))
+            }
+            Some(Kind::Decided(decided)) => {
+                let force = self.force(decided.epoch);
+                let recorded = self.options.recorded_policy.then_some(decided.clone());
+                Some(Op::Decide(Decide { observed: decided.observed, moment, force, recorded }))
+            }
+            Some(Kind::Outcome(outcome)) => {
+                let (context, outcome) = convert::outcome_from_journal(outcome, schema)?;
+                engine.door.remember(&context, &outcome);
+                self.summary.outcomes += 1;
+                Some(Op::Apply(schema.outcome_events(&context, &outcome), moment))
+            }
+            Some(Kind::Label(label)) => {
+                let (context, label) = convert::label_from_journal(label, schema)?;
+                self.summary.labelled(&label);
+                Some(Op::Apply(schema.label_events(&context, &label), moment))
+            }
+            Some(Kind::Decision(change)) => {
+                let overrides = in_force::override_change(&self.latest.overrides, &change, schema)?;
+                self.changed(self.latest.with_overrides(overrides), moment);
+                None
+            }
+            Some(Kind::Changed(change)) => {
+                self.change(&change, moment);
+                None
+            }
+            Some(Kind::Gap(_)) | None => None,
+        })
+    }
+
+    fn admitted(&self, observed: Observed) -> Result<Admitted, ConvertError> {
+        convert::admitted(observed, &self.engine.schema)
+    }
+
+    /// The snapshot of an epoch; where its change fell into a gap or before the journal, the latest before it.
+    fn force(&self, epoch: u64) -> Arc<InForce> {
+        if !self.options.recorded_policy {
+            return self.engine.in_force();
+        }
+        let known = self.epochs.range(..=epoch).next_back().or_else(|| self.epochs.first_key_value());
+        known.map_or_else(|| self.engine.in_force(), |(_, force)| Arc::clone(force))
+    }
+
+    fn change(&mut self, change: &telltale_proto::journal::v1::Changed, moment: Moment) {
+        if change.what == "epoch" {
+            let epoch = change.name.parse().unwrap_or_default();
+            self.latest.epoch = Sequence(epoch);
+            self.epochs.insert(epoch, Arc::new(self.latest.clone()));
+            return;
+        }
+        match in_force::apply_change(&self.latest, change, &self.engine.schema) {
+            Ok(Some(force)) => self.changed(force, moment),
+            Ok(None) => {}
+            Err(problem) => {
+                tracing::warn!(what = %change.what, name = %change.name, %problem, "a recorded change cannot be repeated");
+                self.summary.degraded.push(format!("{} {}: {problem}", change.what, change.name));
+            }
+        }
+    }
+
+    /// A change takes effect for the decisions that name its epoch; those before keep theirs.
+    fn changed(&mut self, mut force: InForce, moment: Moment) {
+        self.engine.store.moment(Order::Recorded(moment));
+        force.epoch = moment.sequence;
+        self.latest = force.clone();
+        self.epochs.insert(moment.sequence.0, Arc::new(force));
+    }
+
+    fn push(&mut self, op: Op, take: &mut dyn FnMut(Output) -> Result<(), ReplayError>) -> Result<(), ReplayError> {
+        let summary = &mut self.summary;
+        self.batch.push(op, &mut |output| {
+            summary.decided(&output);
+            take(output)
+        })
+    }
+
+    fn finish(mut self, take: &mut dyn FnMut(Output) -> Result<(), ReplayError>) -> Result<Summary, ReplayError> {
+        let summary = &mut self.summary;
+        self.batch.finish(&mut |output| {
+            summary.decided(&output);
+            take(output)
+        })?;
+        self.summary.compared.get_or_insert_default().orphans = self.batch.orphans;
+        if self.options.recorded_policy {
+            self.engine.put_in_force(self.latest);
+        }
+        Ok(self.summary)
+    }
+}
