@@ -1,0 +1,318 @@
+//! Payloads of a blob's sections.
+//!
+//! One section's state enters and bytes leave, or the other way. Empty sections write nothing; what is read is checked against the
+//! limits of the state, and `None` says that it does not fit.
+
+use crate::kernel::distinct::{Distinct, PAGE, SET};
+use crate::kernel::layout::{Layout, Section};
+use crate::kernel::ring::{self, MISSING, Ring};
+use crate::kernel::slots::Slot;
+use crate::kernel::state::{EntityState, SlotEntry};
+use crate::kernel::tiles::{self, CELLS};
+use crate::kernel::wire::{Reader, put, put_fixed, put_signed};
+use crate::kernel::{NEVER, gaps};
+use crate::time::Timestamp;
+
+use super::{in_range, kind};
+
+/// Whether a payload of that kind can be read into that section.
+pub(super) fn fits(section: Section, kind: u8) -> bool {
+    section.kind() == kind || (matches!(section, Section::Distinct { .. }) && kind == kind::PAGE)
+}
+
+impl EntityState {
+    /// Rows: the tags of the filters in use, the tags of the values, then each event newest first.
+    pub(super) fn put_ring(&self, layout: &Layout, out: &mut Vec<u8>) {
+        let rows = self.ring.rows(layout.stride);
+        if rows.len() == 0 {
+            return;
+        }
+        let used = self.ring.rows(layout.stride).fold(0, |used, row| used | row.filters());
+        let foreign = self.rare.as_ref().map_or(&[][..], |rare| &rare.filters);
+        let tags = layout.plan().filters.iter().take(64).chain(foreign);
+        let bits: Vec<(u32, u64)> = (0..64).zip(tags.copied()).filter(|(bit, _)| used >> bit & 1 == 1).collect();
+        put(out, bits.len() as u64);
+        bits.iter().for_each(|(_, tag)| put_fixed(out, *tag));
+        let values = layout.stride - 2;
+        put(out, values as u64);
+        layout.plan().values.iter().take(values).for_each(|tag| put_fixed(out, *tag));
+        put(out, rows.len() as u64);
+        let mut previous = self.high_water;
+        for row in rows.rev() {
+            let negative = u64::from(row.sign() < 0);
+            put(out, ((previous - row.time()) as u64) << 1 | negative);
+            previous = row.time();
+            let mask = bits
+                .iter()
+                .zip(0..)
+                .filter(|((bit, _), _)| row.filters() >> bit & 1 == 1)
+                .fold(0, |mask, (_, place)| mask | 1_u64 << place);
+            put(out, mask);
+            for value in 0..values {
+                // Shifted by one so that a missing value, the least number, takes one byte.
+                let value = row.value(value);
+                put_signed(
+                    out,
+                    if value == MISSING {
+                        0
+                    } else if value >= 0 {
+                        value + 1
+                    } else {
+                        value
+                    },
+                );
+            }
+        }
+    }
+
+    pub(super) fn get_ring(&mut self, layout: &Layout, reader: &mut Reader<'_>) -> Option<()> {
+        let count = reader.count().filter(|count| *count <= 64)?;
+        let mut bits = [0_u64; 64];
+        for bit in bits.iter_mut().take(count) {
+            *bit = self.filter_bit(layout, reader.fixed()?);
+        }
+        let count = reader.count().filter(|count| *count <= 16)?;
+        let mut places = [None; 16];
+        for place in places.iter_mut().take(count) {
+            let tag = reader.fixed()?;
+            *place = layout.plan().values.iter().take(layout.stride - 2).position(|known| *known == tag);
+        }
+        let rows = reader.count().filter(|rows| *rows <= ring::EVENTS)?;
+        let mut kept: Vec<[i64; 18]> = Vec::with_capacity(rows);
+        let mut previous = self.high_water;
+        for _ in 0..rows {
+            let stamp = reader.varint()?;
+            previous = in_range(previous.checked_sub(i64::try_from(stamp >> 1).ok()?)?)?;
+            let mask = reader.varint()?;
+            let mut row = [MISSING; 18];
+            let filters = (0..64).zip(bits).filter(|(place, _)| mask >> place & 1 == 1).fold(0, |all, (_, bit)| all | bit);
+            let values = row.split_first_chunk_mut::<2>().map(|(head, values)| {
+                *head = [previous * 2 + (stamp & 1) as i64, filters as i64];
+                values
+            })?;
+            for place in places.iter().take(count) {
+                let value = reader.signed().filter(|value| value.unsigned_abs() <= ring::VALUE_WORD + 1)?;
+                if let Some(slot) = place.and_then(|place| values.get_mut(place)) {
+                    *slot = if value == 0 {
+                        MISSING
+                    } else if value > 0 {
+                        value - 1
+                    } else {
+                        value
+                    };
+                }
+            }
+            // An event that passes no filter of this plan any more says nothing to it.
+            if filters != 0 {
+                kept.push(row);
+            }
+        }
+        kept.sort_unstable();
+        let words: Vec<i64> = kept.iter().flat_map(|row| row.iter().take(layout.stride)).copied().collect();
+        self.ring = Ring::from_sorted(words, layout.stride)?;
+        Some(())
+    }
+
+    /// The bit of a filter; one that the plan does not know gets a bit above the plan's, as long as there is room.
+    fn filter_bit(&mut self, layout: &Layout, tag: u64) -> u64 {
+        let known = layout.filters.count_ones() as usize;
+        let place = layout.plan().filters.iter().take(64).position(|filter| *filter == tag).or_else(|| {
+            let foreign = &mut self.rare.get_or_insert_default().filters;
+            let place = foreign.iter().position(|filter| *filter == tag);
+            place
+                .or_else(|| {
+                    (known + foreign.len() < 64).then(|| {
+                        foreign.push(tag);
+                        foreign.len() - 1
+                    })
+                })
+                .map(|place| known + place)
+        });
+        place.map_or(0, |place| 1 << place)
+    }
+
+    /// Writes one accumulator's payload, nothing when it is empty; returns its kind.
+    pub(super) fn put_section(&self, section: Section, out: &mut Vec<u8>) -> u8 {
+        match section {
+            Section::Count { span, .. } | Section::Sum { span, .. } => {
+                if let Some([newest, cells @ ..]) = self.stored(span.at, tiles::WORDS) {
+                    put_cells::<1>(*newest, cells, out);
+                }
+            }
+            Section::Gaps { span, .. } => {
+                if let Some([first, last, newest, cells @ ..]) = self.stored(span.at, gaps::WORDS)
+                    && *last != NEVER
+                {
+                    put_signed(out, *first);
+                    put_signed(out, last - first);
+                    put_cells::<3>(*newest, cells, out);
+                }
+            }
+            Section::Seen { at, .. } => {
+                if let Some([first, last]) = self.stored(at, 2)
+                    && *last != NEVER
+                {
+                    put_signed(out, *first);
+                    put_signed(out, last - first);
+                }
+            }
+            Section::Distinct { index, .. } => return self.put_distinct(index, out),
+        }
+        section.kind()
+    }
+
+    fn stored(&self, at: usize, count: usize) -> Option<&[i64]> {
+        self.words.as_ref().and_then(|words| words.get(at..at + count))
+    }
+
+    fn put_distinct(&self, index: usize, out: &mut Vec<u8>) -> u8 {
+        match self.distinct.get(index) {
+            Some(Distinct::Page(cells)) => {
+                // Seconds since the page's oldest, 0 for an empty cell.
+                let oldest = cells.iter().copied().filter(|last| *last != 0).min().unwrap_or(1) - 1;
+                put(out, u64::from(oldest));
+                cells.iter().for_each(|last| put(out, u64::from(last.saturating_sub(oldest))));
+                kind::PAGE
+            }
+            Some(Distinct::Set(members)) if !members.is_empty() => {
+                put(out, members.len() as u64);
+                for (member, last) in members {
+                    put_fixed(out, *member);
+                    put_signed(out, self.high_water - last);
+                }
+                kind::SET
+            }
+            _ => kind::SET,
+        }
+    }
+
+    pub(super) fn get_accumulator(&mut self, layout: &Layout, section: Section, kind: u8, reader: &mut Reader<'_>) -> Option<()> {
+        if let Section::Distinct { index, .. } = section {
+            let read = get_distinct(self.high_water, kind, reader)?;
+            self.distinct_mut(layout, index, |distinct| *distinct = read);
+            return Some(());
+        }
+        if self.words.is_none() {
+            // Tiles without a header that tells of them: taken as reaching to the newest event.
+            self.spilled_until = self.high_water.max(-crate::kernel::TIME_LIMIT);
+            self.words = Some(layout.empty_words());
+        }
+        let words = self.words.as_mut()?;
+        match section {
+            Section::Count { span, .. } | Section::Sum { span, .. } => match words.get_mut(span.at..span.at + tiles::WORDS)? {
+                [newest, cells @ ..] => get_cells::<1>(newest, cells, reader),
+                [] => None,
+            },
+            Section::Gaps { span, .. } => match words.get_mut(span.at..span.at + gaps::WORDS)? {
+                [first, last, newest, cells @ ..] => {
+                    (*first, *last) = get_pair(reader)?;
+                    get_cells::<3>(newest, cells, reader)
+                }
+                _ => None,
+            },
+            Section::Seen { at, .. } => match words.get_mut(at..at + 2)? {
+                [first, last] => {
+                    (*first, *last) = get_pair(reader)?;
+                    Some(())
+                }
+                _ => None,
+            },
+            Section::Distinct { .. } => None,
+        }
+    }
+
+    pub(super) fn get_slot(&mut self, tag: u64, reader: &mut Reader<'_>) -> Option<()> {
+        let slot = match reader.byte()? {
+            1 => Slot::Bucket { arrival: Timestamp::from_micros(reader.signed()?) },
+            2 => {
+                let at = Timestamp::from_micros(reader.signed()?);
+                let half_life_us = reader.signed()?;
+                let amount = f64::from_bits(reader.fixed()?);
+                Slot::Evidence { amount: (amount.is_finite() && amount >= 0.0).then_some(amount)?, at, half_life_us }
+            }
+            3 => Slot::Mark { until: Timestamp::from_micros(reader.signed()?) },
+            _ => return None,
+        };
+        let entry = SlotEntry { tag, slot, spent_us: reader.signed()? };
+        self.slots.retain(|known| known.tag != tag);
+        let at = self.slots.partition_point(|known| known.tag < tag);
+        self.slots.insert(at, entry);
+        Some(())
+    }
+}
+
+/// Writes a slot's payload.
+pub(super) fn put_slot(entry: &SlotEntry, out: &mut Vec<u8>) {
+    match entry.slot {
+        Slot::Bucket { arrival } => {
+            out.push(1);
+            put_signed(out, arrival.micros());
+        }
+        Slot::Evidence { amount, at, half_life_us } => {
+            out.push(2);
+            put_signed(out, at.micros());
+            put_signed(out, half_life_us);
+            put_fixed(out, amount.to_bits());
+        }
+        Slot::Mark { until } => {
+            out.push(3);
+            put_signed(out, until.micros());
+        }
+    }
+    put_signed(out, entry.spent_us);
+}
+
+/// The newest tile's number, how many cells follow, and the cells from the newest back; nothing when there is none.
+fn put_cells<const LANES: usize>(newest: i64, cells: &[i64], out: &mut Vec<u8>) {
+    if newest == NEVER {
+        return;
+    }
+    let at = |back: usize| {
+        let cell = usize::try_from((newest - back as i64).rem_euclid(CELLS as i64)).unwrap_or_default();
+        cells.get(cell * LANES..(cell + 1) * LANES).unwrap_or_default()
+    };
+    let used = (0..CELLS).rev().find(|back| at(*back).iter().any(|word| *word != 0)).map_or(0, |back| back + 1);
+    put_signed(out, newest);
+    put(out, used as u64);
+    (0..used).flat_map(at).for_each(|word| put_signed(out, *word));
+}
+
+fn get_cells<const LANES: usize>(newest: &mut i64, cells: &mut [i64], reader: &mut Reader<'_>) -> Option<()> {
+    if reader.is_empty() {
+        return Some(());
+    }
+    *newest = in_range(reader.signed()?)?;
+    cells.fill(0);
+    let used = reader.count().filter(|used| *used <= CELLS)?;
+    for back in 0..used {
+        let cell = usize::try_from((*newest - back as i64).rem_euclid(CELLS as i64)).ok()?;
+        for word in cells.get_mut(cell * LANES..(cell + 1) * LANES)? {
+            *word = reader.signed()?;
+        }
+    }
+    Some(())
+}
+
+fn get_pair(reader: &mut Reader<'_>) -> Option<(i64, i64)> {
+    let first = in_range(reader.signed()?)?;
+    let last = in_range(first.checked_add(reader.signed()?)?)?;
+    (first <= last).then_some((first, last))
+}
+
+fn get_distinct(high_water: i64, kind: u8, reader: &mut Reader<'_>) -> Option<Distinct> {
+    if kind == kind::PAGE {
+        let oldest = reader.varint().and_then(|oldest| u32::try_from(oldest).ok())?;
+        let mut page = Box::new([0; PAGE]);
+        for last in page.iter_mut() {
+            let since = u32::try_from(reader.varint()?).ok()?;
+            *last = if since == 0 { 0 } else { oldest.checked_add(since)? };
+        }
+        return Some(Distinct::Page(page));
+    }
+    let count = reader.count().filter(|count| (1..=SET).contains(count))?;
+    let mut members = Vec::with_capacity(count.next_power_of_two());
+    for _ in 0..count {
+        members.push((reader.fixed()?, in_range(high_water.checked_sub(reader.signed()?)?)?));
+    }
+    members.is_sorted_by(|(a, _), (b, _)| a < b).then_some(Distinct::Set(members))
+}

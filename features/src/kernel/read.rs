@@ -1,0 +1,183 @@
+//! Reading features: what the history says before an event, and after it.
+//!
+//! A state, an event and an instant enter, one number a [`Read`] of the plan leaves; NaN stands for no evidence. Nothing is changed,
+//! except by [`EntityState::observe`], which reads, applies and reads again.
+
+use crate::event::Event;
+use crate::time::Timestamp;
+
+use super::gaps::{self, Moments};
+use super::layout::{Layout, Section, Span};
+use super::plan::{AccumulatorId, GapStat, Read};
+use super::ring::{self, MISSING, VALUE_SCALE};
+use super::state::EntityState;
+use super::tiles::{self, Stretch};
+use super::{NEVER, TIME_LIMIT};
+
+/// Which reads are wanted: those that exclude the event, or those that include it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Before,
+    After,
+}
+
+fn phase(read: Read) -> Phase {
+    match read {
+        Read::Novelty(_) | Read::Interarrival { .. } | Read::Age(_) | Read::SinceLast(_) => Phase::Before,
+        Read::Count(_) | Read::Sum(_) | Read::Mean { .. } | Read::Ratio { .. } | Read::Distinct { .. } => Phase::After,
+    }
+}
+
+/// One reading: of which state, under which plan, of which event, at which instant.
+struct Reading<'a> {
+    state: &'a EntityState,
+    layout: &'a Layout,
+    event: Option<&'a Event>,
+    at: i64,
+    /// Gaps of an interarrival section, kept between its two statistics.
+    memo: Option<(AccumulatorId, Moments)>,
+}
+
+impl EntityState {
+    /// Reads what goes before the event, applies it, reads what goes after it. `reads` gets one value a read of the plan; the
+    /// return value is the event's lateness, seconds.
+    pub fn observe(&mut self, layout: &Layout, event: &Event, reads: &mut impl Extend<f64>) -> f64 {
+        let lateness = self.lateness(event);
+        let plan = &layout.plan().reads;
+        let at = self.high_water.max(ring::time_of(event));
+        let mut reading = Reading { state: self, layout, event: Some(event), at, memo: None };
+        let mut before = smallvec::SmallVec::<[f64; 16]>::new();
+        before.extend(plan.iter().filter(|read| phase(**read) == Phase::Before).map(|read| reading.one(*read)));
+        self.apply(layout, event);
+        let mut reading = Reading { state: self, layout, event: Some(event), at, memo: None };
+        let mut before = before.into_iter();
+        reads.extend(plan.iter().map(|read| match phase(*read) {
+            Phase::Before => before.next().unwrap_or(f64::NAN),
+            Phase::After => reading.one(*read),
+        }));
+        lateness
+    }
+
+    /// Reads every feature as it stands at `now`, or at the newest event if that is later. `event` is only asked for its members.
+    pub fn read(&self, layout: &Layout, event: Option<&Event>, now: Timestamp) -> Vec<f64> {
+        let at = self.high_water.max(now.micros().clamp(-TIME_LIMIT, TIME_LIMIT));
+        let mut reading = Reading { state: self, layout, event, at, memo: None };
+        layout.plan().reads.iter().map(|read| reading.one(*read)).collect()
+    }
+}
+
+impl Reading<'_> {
+    fn one(&mut self, read: Read) -> f64 {
+        let at = self.at;
+        match read {
+            Read::Count(id) => self.weight(id).max(0.0),
+            Read::Sum(id) => self.sum(id),
+            Read::Mean { sum, count } => {
+                let count = self.weight(count);
+                if count > 0.0 { self.sum(sum) / count } else { f64::NAN }
+            }
+            Read::Ratio { part, whole } => {
+                let whole = self.weight(whole);
+                if whole > 0.0 { self.weight(part).max(0.0) / whole } else { f64::NAN }
+            }
+            Read::Distinct { of, window } => match self.layout.section(of) {
+                Some(Section::Distinct { horizon, index, .. }) => {
+                    let window = crate::time::micros(window).clamp(0, horizon);
+                    self.state.distinct.get(index).map_or(0.0, |distinct| distinct.count(at - window))
+                }
+                _ => f64::NAN,
+            },
+            Read::Novelty(id) => self.novelty(id),
+            Read::Interarrival { of, stat } => self.interarrival(of, stat),
+            Read::Age(id) => self.seen(id).map_or(f64::NAN, |(first, _)| (at - first) as f64 / 1e6),
+            Read::SinceLast(id) => self.seen(id).map_or(f64::NAN, |(_, last)| (at - last) as f64 / 1e6),
+        }
+    }
+
+    fn words(&self, at: usize, count: usize) -> &[i64] {
+        self.state.words.as_ref().and_then(|words| words.get(at..at + count)).unwrap_or_default()
+    }
+
+    fn tiles(&self, span: Span) -> (i64, f64) {
+        let stretch = Stretch { start: self.at - span.window, width: span.width, spilled_until: self.state.spilled_until };
+        match self.words(span.at, tiles::WORDS) {
+            [newest, cells @ ..] => {
+                let ([whole], [part]) = tiles::total::<1>(*newest, cells, stretch);
+                (whole, part)
+            }
+            _ => (0, 0.0),
+        }
+    }
+
+    fn weight(&self, id: AccumulatorId) -> f64 {
+        let Some(Section::Count { filter, span }) = self.layout.section(id) else { return f64::NAN };
+        let (whole, part) = self.tiles(span);
+        let start = self.at - span.window;
+        let recent = self.state.ring.rows(self.layout.stride).rev().take_while(|row| row.time() > start);
+        let ring: i64 = recent.filter(|row| row.filters() & filter != 0).map(|row| row.sign()).sum();
+        whole.saturating_add(ring) as f64 + part
+    }
+
+    fn sum(&self, id: AccumulatorId) -> f64 {
+        let Some(Section::Sum { filter, value, span }) = self.layout.section(id) else { return f64::NAN };
+        let (whole, part) = self.tiles(span);
+        let start = self.at - span.window;
+        let recent = self.state.ring.rows(self.layout.stride).rev().take_while(|row| row.time() > start);
+        let ring: i64 =
+            recent.filter(|row| row.filters() & filter != 0 && row.value(value) != MISSING).map(|row| row.value(value) * row.sign()).sum();
+        (whole.saturating_add(ring) as f64 + part) / VALUE_SCALE
+    }
+
+    fn novelty(&self, id: AccumulatorId) -> f64 {
+        let Some(Section::Distinct { member, horizon, index, salt, .. }) = self.layout.section(id) else { return f64::NAN };
+        match self.event.and_then(|event| event.members.get(member).copied().flatten()) {
+            Some(member) => self.state.distinct.get(index).map_or(1.0, |distinct| distinct.novelty(member, self.at - horizon, salt)),
+            None => f64::NAN,
+        }
+    }
+
+    fn interarrival(&mut self, id: AccumulatorId, stat: GapStat) -> f64 {
+        let moments = match &self.memo {
+            Some((known, moments)) if *known == id => *moments,
+            _ => self.gaps(id),
+        };
+        self.memo = Some((id, moments));
+        moments.statistics().map_or(f64::NAN, |(mean, deviation)| match stat {
+            GapStat::GeometricMean => mean.exp(),
+            GapStat::LogStddev => deviation,
+        })
+    }
+
+    fn gaps(&self, id: AccumulatorId) -> Moments {
+        let mut moments = Moments::default();
+        let Some(Section::Gaps { filter, span }) = self.layout.section(id) else { return moments };
+        let start = self.at - span.window;
+        let mut previous = NEVER;
+        if let [_, last, newest, cells @ ..] = self.words(span.at, gaps::WORDS) {
+            previous = *last;
+            moments.add_tiles(*newest, cells, Stretch { start, width: span.width, spilled_until: self.state.spilled_until });
+        }
+        for row in self.state.ring.rows(self.layout.stride).filter(|row| row.filters() & filter != 0 && row.sign() > 0) {
+            if previous != NEVER && row.time() > start {
+                moments.add((row.time() - previous).max(0));
+            }
+            previous = row.time();
+        }
+        moments
+    }
+
+    /// First and latest time of the events that a `Seen` section is about.
+    fn seen(&self, id: AccumulatorId) -> Option<(i64, i64)> {
+        let Some(Section::Seen { filter, at }) = self.layout.section(id) else { return None };
+        let (first, last) = match self.words(at, 2) {
+            [first, last] => (*first, *last),
+            _ => (NEVER, NEVER),
+        };
+        let mut rows =
+            self.state.ring.rows(self.layout.stride).filter(|row| row.filters() & filter != 0 && row.sign() > 0).map(|row| row.time());
+        let oldest = rows.next();
+        let newest = rows.next_back().or(oldest);
+        let first = if first == NEVER { oldest } else { Some(oldest.map_or(first, |oldest| oldest.min(first))) };
+        first.map(|first| (first, newest.map_or(last, |newest| newest.max(last))))
+    }
+}

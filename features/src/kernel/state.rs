@@ -1,0 +1,280 @@
+//! The decoded state of one entity, laid out to be worked on in place.
+//!
+//! Events and slot changes enter; what is read and encoded from it stands in `read` and `codec`. No event allocates once the ring is
+//! full and the first spill has made the tiles.
+
+use crate::event::Event;
+use crate::time::Timestamp;
+
+use super::distinct::Distinct;
+use super::layout::{Layout, Section};
+use super::ring::{self, MISSING, Ring, Row, Words};
+use super::slots::{Slot, SlotChange, SlotTag};
+use super::{NEVER, gaps, tiles};
+
+/// Random number of a writing process, new at every start.
+pub type WriterId = u64;
+
+/// Slots that an entity may carry; a further one replaces the one that matters least.
+const SLOTS: usize = 64;
+/// From here on a new slot makes those go that have lapsed; before, a delta must keep what was spent.
+const CROWDED: usize = 16;
+/// Writers listed in a header, and for how long.
+const WRITERS: usize = 64;
+const WRITER_AGE: i64 = 600_000_000;
+
+/// Which flush of which writer: the version of a blob, never a counter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flush {
+    /// Who wrote.
+    pub writer: WriterId,
+    /// Number of that writer's flush.
+    pub sequence: u64,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A slot with what was spent from it since this state was empty: what a merge adds, when this state is a delta.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct SlotEntry {
+    pub tag: SlotTag,
+    pub slot: Slot,
+    pub spent_us: i64,
+}
+
+/// A section that this plan does not know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Opaque {
+    pub tag: u64,
+    pub kind: u8,
+    /// Second since which nobody has known it.
+    pub since: u64,
+    pub payload: Box<[u8]>,
+}
+
+/// What few entities have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rare {
+    /// The last flush of each writer; the first one is the version.
+    pub flushes: Vec<Flush>,
+    /// Tags of filters that the ring uses and the plan does not know; bit = number of the plan's filters + index.
+    pub filters: Vec<u64>,
+    pub opaque: Vec<Opaque>,
+}
+
+/// State of one entity.
+// INVARIANT: `words` is there exactly when `spilled_until` is a time; `distinct` is empty or has one entry a section; `slots` is sorted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EntityState {
+    pub(crate) high_water: i64,
+    /// When the latest of what went into the tiles happened.
+    pub(crate) spilled_until: i64,
+    /// Events up to here are forgotten on request.
+    pub(crate) tombstone: i64,
+    pub(crate) ring: Ring,
+    pub(crate) words: Option<Box<[i64]>>,
+    pub(crate) distinct: Box<[Distinct]>,
+    pub(crate) slots: Vec<SlotEntry>,
+    pub(crate) rare: Option<Box<Rare>>,
+}
+
+impl Default for EntityState {
+    fn default() -> Self {
+        Self {
+            high_water: NEVER,
+            spilled_until: NEVER,
+            tombstone: NEVER,
+            ring: Ring::default(),
+            words: None,
+            distinct: Box::default(),
+            slots: Vec::new(),
+            rare: None,
+        }
+    }
+}
+
+/// Something to put into the tiles.
+pub(crate) struct Spill<'a> {
+    pub row: Row<'a>,
+    /// Signed.
+    pub weight: i64,
+    /// Whether it is one event as it came: an aggregate or a taken-back label tells nothing of gaps and first times.
+    pub single: bool,
+}
+
+impl EntityState {
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.high_water == NEVER && self.slots.is_empty() && self.rare.is_none() && self.tombstone == NEVER
+    }
+
+    /// The greatest event time applied.
+    pub fn high_water(&self) -> Option<Timestamp> {
+        (self.high_water != NEVER).then(|| Timestamp::from_micros(self.high_water))
+    }
+
+    /// Seconds between the event and the newest event known, 0 when in order.
+    pub fn lateness(&self, event: &Event) -> f64 {
+        (self.high_water.max(ring::time_of(event)) - ring::time_of(event)) as f64 / 1e6
+    }
+
+    /// Forgets on request: later events up to `at` are dropped.
+    pub fn bury(&mut self, at: Timestamp) {
+        *self = Self { tombstone: at.micros().clamp(-super::TIME_LIMIT, super::TIME_LIMIT), ..Self::default() };
+    }
+
+    /// Applies an event, late or not. False when it has no bit of the plan, no weight, or lies under a tombstone: then nothing changed.
+    pub fn apply(&mut self, layout: &Layout, event: &Event) -> bool {
+        let time = ring::time_of(event);
+        if event.filters & layout.filters == 0 || event.weight == 0 || time <= self.tombstone {
+            return false;
+        }
+        self.high_water = self.high_water.max(time);
+        let row = ring::row(layout, event);
+        if event.weight > 1 {
+            let weight = i64::from(event.weight) * i64::from(event.sign.signum() | 1);
+            self.spill(layout, &Spill { row: Row(&row), weight, single: false });
+            return true;
+        }
+        if event.sign >= 0 {
+            self.see_members(layout, event, time);
+        }
+        if let Some(leaving) = self.ring.insert(&row) {
+            self.spill_row(layout, &leaving);
+        }
+        true
+    }
+
+    /// Puts a row that left the ring into the tiles.
+    pub(crate) fn spill_row(&mut self, layout: &Layout, words: &Words) {
+        let row = Row(words);
+        self.spill(layout, &Spill { row, weight: row.sign(), single: row.sign() > 0 });
+    }
+
+    fn see_members(&mut self, layout: &Layout, event: &Event, time: i64) {
+        for section in &layout.sections {
+            let Section::Distinct { filter, member, horizon, index, salt } = *section else { continue };
+            if event.filters & filter == 0 {
+                continue;
+            }
+            let Some(member) = event.members.get(member).copied().flatten() else { continue };
+            let forgotten = self.high_water - horizon;
+            self.distinct_mut(layout, index, |distinct| distinct.insert(member, time, forgotten, salt));
+        }
+    }
+
+    pub(crate) fn distinct_mut(&mut self, layout: &Layout, index: usize, change: impl FnOnce(&mut Distinct)) {
+        if self.distinct.is_empty() {
+            self.distinct = vec![Distinct::default(); layout.distinct].into_boxed_slice();
+        }
+        if let Some(distinct) = self.distinct.get_mut(index) {
+            change(distinct);
+        }
+    }
+
+    pub(crate) fn spill(&mut self, layout: &Layout, spill: &Spill<'_>) {
+        let time = spill.row.time();
+        self.spilled_until = self.spilled_until.max(time);
+        let words = self.words.get_or_insert_with(|| layout.empty_words());
+        for section in &layout.sections {
+            match *section {
+                Section::Count { filter, span } if spill.row.filters() & filter != 0 => {
+                    if let Some(cells) = words.get_mut(span.at..span.at + tiles::WORDS) {
+                        tiles::add(cells, span.width, time, spill.weight);
+                    }
+                }
+                Section::Sum { filter, value, span } if spill.row.filters() & filter != 0 => {
+                    let value = spill.row.value(value);
+                    if let Some(cells) = words.get_mut(span.at..span.at + tiles::WORDS)
+                        && value != MISSING
+                    {
+                        tiles::add(cells, span.width, time, value.saturating_mul(spill.weight));
+                    }
+                }
+                Section::Gaps { filter, span } if spill.single && spill.row.filters() & filter != 0 => {
+                    if let Some(cells) = words.get_mut(span.at..span.at + gaps::WORDS) {
+                        gaps::spill(cells, span.width, time);
+                    }
+                }
+                Section::Seen { filter, at } if spill.single && spill.row.filters() & filter != 0 => {
+                    if let Some([first, last]) = words.get_mut(at..at + 2) {
+                        *first = if *first == NEVER { time } else { (*first).min(time) };
+                        *last = (*last).max(time);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The slot of that tag.
+    pub fn slot(&self, tag: SlotTag) -> Option<Slot> {
+        self.slots.binary_search_by_key(&tag, |entry| entry.tag).ok().and_then(|at| self.slots.get(at)).map(|entry| entry.slot)
+    }
+
+    /// All slots, by tag.
+    pub fn slots(&self) -> impl Iterator<Item = (SlotTag, Slot)> + '_ {
+        self.slots.iter().map(|entry| (entry.tag, entry.slot))
+    }
+
+    /// Changes a slot at `now`. When many are there, those that say nothing any more make room; with 64 live ones the new one replaces
+    /// the one that lapses first, so that rules cannot make a blob grow without bound.
+    pub fn change_slot(&mut self, tag: SlotTag, change: SlotChange, now: Timestamp) {
+        let spent = if let SlotChange::Spend { increment_us, .. } = change { increment_us } else { 0 };
+        match self.slots.binary_search_by_key(&tag, |entry| entry.tag) {
+            Ok(at) => {
+                if let Some(entry) = self.slots.get_mut(at) {
+                    entry.slot = Slot::changed(Some(entry.slot), change);
+                    entry.spent_us = entry.spent_us.saturating_add(spent);
+                }
+            }
+            Err(_) => self.put_slot(SlotEntry { tag, slot: Slot::changed(None, change), spent_us: spent }, now),
+        }
+    }
+
+    pub(crate) fn put_slot(&mut self, entry: SlotEntry, now: Timestamp) {
+        if self.slots.len() >= CROWDED {
+            self.slots.retain(|known| known.slot.lapses() > now);
+        }
+        if self.slots.len() >= SLOTS {
+            let least = self.slots.iter().enumerate().min_by_key(|(_, known)| (known.slot.lapses(), known.tag)).map(|(at, _)| at);
+            least.map(|at| self.slots.remove(at));
+        }
+        let at = self.slots.partition_point(|known| known.tag < entry.tag);
+        self.slots.reserve_exact(usize::from(self.slots.len() == self.slots.capacity()));
+        self.slots.insert(at, entry);
+    }
+
+    /// The last write's version.
+    pub fn version(&self) -> Option<Flush> {
+        self.rare.as_ref().and_then(|rare| rare.flushes.first().copied())
+    }
+
+    /// The highest flush of that writer which this state holds, as far as it is listed.
+    pub fn flushed(&self, writer: WriterId) -> Option<u64> {
+        let flushes = &self.rare.as_ref()?.flushes;
+        flushes.iter().filter(|flush| flush.writer == writer).map(|flush| flush.sequence).max()
+    }
+
+    /// Marks this state as written by a flush, which becomes its version. Writers of more than 10 minutes ago leave the list.
+    pub fn stamp(&mut self, flush: Flush) {
+        let rare = self.rare.get_or_insert_default();
+        rare.flushes.retain(|known| known.writer != flush.writer && flush.at.micros_since(known.at) <= WRITER_AGE);
+        rare.flushes.insert(0, flush);
+        rare.flushes.truncate(WRITERS);
+    }
+
+    /// Bytes that this state takes in memory. A function of the content alone, so that stores with equal content evict alike.
+    pub fn bytes(&self, layout: &Layout) -> usize {
+        let rare = self.rare.as_ref().map_or(0, |rare| {
+            let opaque: usize = rare.opaque.iter().map(|opaque| opaque.payload.len() + size_of::<Opaque>()).sum();
+            size_of::<Rare>() + rare.flushes.len() * size_of::<Flush>() + rare.filters.len() * 8 + opaque
+        });
+        size_of::<Self>()
+            + self.ring.bytes(layout.stride)
+            + self.words.as_ref().map_or(0, |words| words.len() * 8)
+            + self.distinct.iter().map(|distinct| size_of::<Distinct>() + distinct.bytes()).sum::<usize>()
+            + self.slots.len() * size_of::<SlotEntry>()
+            + rare
+    }
+}

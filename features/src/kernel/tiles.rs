@@ -1,0 +1,109 @@
+//! Tiles: what was spilled, by stretches of a twelfth of the window.
+//!
+//! A time and an amount enter, the amount within a window leaves. Tiles stand on an absolute grid, so two replicas' tiles add up
+//! one by one. Twelve tiles make the window; the thirteenth holds the tail, of which a share is counted.
+//!
+//! Layout of a section: the number of the newest tile, then 13 cells of `LANES` words, tile `i` in cell `i mod 13`.
+
+use super::NEVER;
+
+/// Tiles of a window.
+pub(crate) const TILES: i64 = 12;
+/// Cells kept: the window and its tail.
+pub(crate) const CELLS: usize = 13;
+/// Words of a section with one lane.
+pub(crate) const WORDS: usize = 1 + CELLS;
+
+/// Width of a tile, microseconds: 12 of them cover the window.
+pub(crate) fn width(window: i64) -> i64 {
+    window.saturating_add(TILES - 1) / TILES
+}
+
+/// The part of time that is asked for, `(start, at]`, and when the last of what was spilled happened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stretch {
+    pub start: i64,
+    pub width: i64,
+    pub spilled_until: i64,
+}
+
+fn cell_of(index: i64) -> usize {
+    usize::try_from(index.rem_euclid(CELLS as i64)).unwrap_or_default()
+}
+
+/// The cell of that tile, ready to be added to; tiles that leave the window are cleared. `None` when the tile has left already.
+pub(crate) fn cell<'a, const LANES: usize>(newest: &mut i64, cells: &'a mut [i64], index: i64) -> Option<&'a mut [i64]> {
+    if *newest == NEVER {
+        *newest = index;
+    } else if index > *newest {
+        if index.saturating_sub(*newest) >= CELLS as i64 {
+            cells.fill(0);
+        } else {
+            for passed in (*newest + 1)..=index {
+                let at = cell_of(passed) * LANES;
+                cells.get_mut(at..at + LANES)?.fill(0);
+            }
+        }
+        *newest = index;
+    } else if index <= newest.saturating_sub(CELLS as i64) {
+        return None;
+    }
+    let at = cell_of(index) * LANES;
+    cells.get_mut(at..at + LANES)
+}
+
+/// Adds to the tile of that time.
+pub(crate) fn add(section: &mut [i64], width: i64, time: i64, amount: i64) {
+    let Some((newest, cells)) = section.split_first_mut() else { return };
+    if let Some([total]) = cell::<1>(newest, cells, time.div_euclid(width)) {
+        *total = total.saturating_add(amount);
+    }
+}
+
+/// Adds the cells of another section, tile by tile.
+pub(crate) fn merge<const LANES: usize>(newest: &mut i64, cells: &mut [i64], other_newest: i64, other: &[i64]) {
+    if other_newest == NEVER {
+        return;
+    }
+    for index in (0..CELLS as i64).rev().map(|back| other_newest.saturating_sub(back)) {
+        let at = cell_of(index) * LANES;
+        let Some(theirs) = other.get(at..at + LANES) else { continue };
+        // An empty tile moves nothing but the newest one, which clears what has left the window.
+        if index != other_newest && theirs.iter().all(|word| *word == 0) {
+            continue;
+        }
+        if let Some(ours) = cell::<LANES>(newest, cells, index) {
+            ours.iter_mut().zip(theirs).for_each(|(ours, theirs)| *ours = ours.saturating_add(*theirs));
+        }
+    }
+}
+
+/// Totals in the stretch: whole tiles as they are, and the tail tile by the share of it that lies inside. Spilled events end at
+/// `spilled_until`, so a tail tile is taken to be filled evenly up to there and no further.
+pub(crate) fn total<const LANES: usize>(newest: i64, cells: &[i64], stretch: Stretch) -> ([i64; LANES], [f64; LANES]) {
+    let (mut whole, mut part) = ([0_i64; LANES], [0.0; LANES]);
+    let Stretch { start, width, spilled_until } = stretch;
+    if newest == NEVER || width <= 0 || spilled_until <= start {
+        return (whole, part);
+    }
+    let tail = start.div_euclid(width);
+    let oldest = newest.saturating_sub(CELLS as i64 - 1);
+    let first = (tail + 1).max(oldest);
+    let mut at = cell_of(first) * LANES;
+    for _ in first..=newest {
+        if let Some(lanes) = cells.get(at..at + LANES) {
+            whole.iter_mut().zip(lanes).for_each(|(total, lane)| *total = total.saturating_add(*lane));
+        }
+        at = if at + LANES >= CELLS * LANES { 0 } else { at + LANES };
+    }
+    if (oldest..=newest).contains(&tail) {
+        let begin = tail.saturating_mul(width);
+        let end = begin.saturating_add(width).min(spilled_until.saturating_add(1));
+        let share = (end - start - 1).max(0) as f64 / (end - begin).max(1) as f64;
+        let at = cell_of(tail) * LANES;
+        if let Some(lanes) = cells.get(at..at + LANES) {
+            part.iter_mut().zip(lanes).for_each(|(part, lane)| *part = *lane as f64 * share);
+        }
+    }
+    (whole, part)
+}
