@@ -8,8 +8,10 @@ const FRAME: usize = 64 + 64 * 16 + 512;
 const RING: usize = 16;
 /// Tag, length and tile bookkeeping of a section.
 const SECTION: usize = 24;
-/// Tiles of a window.
-const TILES: usize = 12;
+/// Words of a section's tiles: the newest tile's number and 13 cells.
+const TILES: usize = 8 * 14;
+/// Three such lanes and the first and latest event.
+const GAPS: usize = 8 * 45;
 /// Cells of a page and bytes of each.
 const PAGE: usize = 512 * 4;
 
@@ -22,10 +24,9 @@ pub fn worst_case(plan: &EntityPlan) -> usize {
 
 const fn section(kind: AccumulatorKind) -> usize {
     match kind {
-        AccumulatorKind::Count { .. } => TILES * 4,
-        AccumulatorKind::Sum { .. } => TILES * 12,
+        AccumulatorKind::Count { .. } | AccumulatorKind::Sum { .. } => TILES,
         AccumulatorKind::Distinct { .. } => PAGE,
-        AccumulatorKind::Interarrival { .. } => TILES * 20,
+        AccumulatorKind::Interarrival { .. } => GAPS,
         AccumulatorKind::Seen { .. } => 16,
     }
 }

@@ -264,7 +264,9 @@ impl Views {
                 continue;
             }
             let filter = raw.filter.as_ref().map_or_else(String::new, |text| format!("({}) && ", canonical(&text.value)));
-            let with_value = format!("{filter}has({})", of.value);
+            // CEL's `has` wants a dot; a comparison with a missing number is false.
+            let present = if of.value.contains('.') { format!("has({})", of.value) } else { format!("{0} == {0}", of.value) };
+            let with_value = format!("{filter}{present}");
             let Some(filter) = compiler.filter_source(&with_value, line(of), context.phase) else { continue };
             let bit = builder.filter(filter, context.phase, &with_value)?;
             let count = builder.count(bit, *window);
