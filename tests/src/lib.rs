@@ -1,7 +1,12 @@
-//! What the end-to-end suites and the benches share: real processes on free ports, and load with honest latencies.
+//! What the end-to-end suites, the fuzzer and the benches share: real processes on free ports, load with honest latencies,
+//! and a target for every parser of foreign bytes.
 //!
 //! Everything started here listens on loopback, is bounded in count and time, and is ended by its own process id.
 
+pub mod bench;
+pub mod fuzz;
+pub mod http;
 pub mod load;
 pub mod process;
+pub mod stand;
 pub mod traffic;

@@ -106,8 +106,8 @@ pub async fn open_loop(client: &ScorerClient<Channel>, transactions: Vec<Transac
     Measured { answered: latency.len(), failed: failed.load(Ordering::Relaxed), seconds: started.elapsed().as_secs_f64(), latency }
 }
 
-/// From 1 µs to a minute, three significant digits.
-fn histogram() -> Histogram<u64> {
+/// An empty histogram of nanoseconds, three significant digits.
+pub fn histogram() -> Histogram<u64> {
     let mut histogram = Histogram::new(3).unwrap_or_else(|_| unreachable!("three digits are allowed"));
     histogram.auto(true);
     histogram

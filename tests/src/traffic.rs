@@ -26,6 +26,11 @@ impl Traffic {
     /// The next transaction, with the present time.
     pub fn next_transaction(&mut self) -> Transaction {
         let client = self.zipf();
+        self.of_client(client)
+    }
+
+    /// The next transaction of that client.
+    pub fn of_client(&mut self, client: u32) -> Transaction {
         self.made += 1;
         let kind = self.rng.random_range(0..10u32);
         let (method, path, body) = match kind {

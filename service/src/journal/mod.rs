@@ -3,7 +3,7 @@
 //! Records enter from every worker through a bounded queue and leave to files in checked, compressed blocks. Scoring never waits
 //! for the disk: what cannot be queued or written is lost, counted, and a gap record says which numbers are missing.
 
-mod block;
+pub mod block;
 mod reader;
 mod writer;
 

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Runs the benches (all, or those named: core grpc proxy replay), prints one table, writes target/bench/summary.json.
+# A bar that fails prints as failing and does not stop the run.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cargo build --release --locked --quiet -p telltale-tests --bins
+target/release/bench "$@"

@@ -1,0 +1,212 @@
+//! The targets: each parser of foreign bytes with right inputs to start from and the invariants that must hold whatever comes.
+
+use std::sync::Arc;
+
+use prost::Message;
+use telltale_features::domain::Transaction;
+use telltale_features::door::Door;
+use telltale_features::expr::{Predicate, Program, Row};
+use telltale_features::hash::Keyring;
+use telltale_features::schema::Schema;
+use telltale_models::CalibrationTable;
+use telltale_models::calibration::conformal;
+use telltale_models::forest::{self, Branch, Forest, Trees};
+use telltale_models::repository::{Manifest, ModelPolicy};
+use telltale_policy::Policy;
+use telltale_proto::journal::v1::{JournalRecord, journal_record::Kind};
+use telltale_proto::json::{self, Unknown};
+use telltale_proto::v1::{self, Record};
+use telltale_service::journal::{Entry, JournalReader, block};
+use telltale_service::{convert, token};
+
+use super::Target;
+use crate::traffic::Traffic;
+
+const GOLDEN: &str = include_str!("../../../proto/golden/records.ndjson");
+const VIEW: &str = include_str!("../../../features/schemas/payments.yaml");
+const PACK: &str = include_str!("seeds/pack.yaml");
+const MANIFEST: &str = include_str!("seeds/manifest.toml");
+const CEL: &str = include_str!("seeds/expressions.cel");
+
+/// Every target.
+pub fn all() -> Vec<Target> {
+    vec![json_lines(), journal(), feature_yaml(), policy_yaml(), cel(), context_token(), door(), forest(), manifest(), calibration()]
+}
+
+/// A key that is nobody's.
+const fn keyring() -> Keyring {
+    Keyring::new(1, [7; 32])
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Canonical JSON: what parses is written and read again without a change.
+fn json_lines() -> Target {
+    let run = |bytes: &[u8]| {
+        for unknown in [Unknown::Refuse, Unknown::Report] {
+            let Ok((record, _)) = json::parse::<Record>(&text(bytes), unknown) else { continue };
+            let Ok(written) = json::write(&record) else { continue };
+            let again = json::parse::<Record>(&written, Unknown::Refuse);
+            assert!(again.is_ok(), "what was written is not read again: {written}");
+        }
+    };
+    Target { name: "json", seeds: GOLDEN.lines().map(|line| line.as_bytes().to_vec()).collect(), run: Box::new(run) }
+}
+
+/// A journal's file: whatever stands in it, reading ends and each number comes at most once, in order.
+fn journal() -> Target {
+    let mut traffic = Traffic::new(3, 20);
+    let observed = |sequence: u64, transaction| {
+        let observed = telltale_proto::journal::v1::Observed { transaction: Some(transaction), count: 1, ..Default::default() };
+        JournalRecord { sequence, now_us: 1_750_000_000_000_000, kind: Some(Kind::Observed(observed)) }
+    };
+    let records: Vec<JournalRecord> = (1..=12).map(|sequence| observed(sequence, traffic.next_transaction())).collect();
+    let mut seed = block::FILE_MAGIC.to_vec();
+    for records in records.chunks(5) {
+        seed.extend(block::encode(records).unwrap_or_default());
+    }
+    let path = std::env::temp_dir().join(format!("telltale-fuzz-{}.ttj", std::process::id()));
+    let run = move |bytes: &[u8]| {
+        if std::fs::write(&path, bytes).is_err() {
+            return;
+        }
+        let Ok(mut reader) = JournalReader::open(&path) else { return };
+        let mut last = 0;
+        while let Ok(Some(entry)) = reader.next_entry() {
+            let Entry::Record(record) = entry else { continue };
+            assert!(record.sequence == 0 || record.sequence > last, "number {} came after {last}", record.sequence);
+            last = last.max(record.sequence);
+        }
+        drop(std::fs::remove_file(&path));
+    };
+    Target { name: "journal", seeds: vec![seed], run: Box::new(run) }
+}
+
+fn feature_yaml() -> Target {
+    let run = |bytes: &[u8]| match Schema::from_sources(&[("fuzz.yaml".to_owned(), text(bytes))]) {
+        Ok(schema) => assert!(schema.features().len() <= usize::from(u16::MAX)),
+        Err(error) => assert!(!error.problems.is_empty(), "a refusal without a reason"),
+    };
+    Target { name: "features", seeds: vec![VIEW.as_bytes().to_vec()], run: Box::new(run) }
+}
+
+fn policy_yaml() -> Target {
+    let schema = Schema::shipped();
+    let run = move |bytes: &[u8]| {
+        if let Err(error) = Policy::from_sources(&[("fuzz.yaml".to_owned(), text(bytes))], &schema) {
+            assert!(!error.problems.is_empty(), "a refusal without a reason");
+        }
+    };
+    Target { name: "policy", seeds: vec![PACK.as_bytes().to_vec()], run: Box::new(run) }
+}
+
+/// CEL: what compiles runs on an empty row without a panic, and ends.
+fn cel() -> Target {
+    let scope = Schema::shipped().scope();
+    let run = move |bytes: &[u8]| {
+        let source = text(bytes);
+        if let Ok(program) = Program::compile(&source, &scope) {
+            drop(program.eval(&Row::default()));
+        }
+        match Predicate::compile(&source, &scope) {
+            Ok(predicate) => drop(predicate.holds(&Row::default())),
+            Err(error) => assert!(!error.message.is_empty(), "a refusal without a reason"),
+        }
+    };
+    Target { name: "cel", seeds: CEL.lines().map(|line| line.as_bytes().to_vec()).collect(), run: Box::new(run) }
+}
+
+/// Context tokens: nothing but what was sealed opens.
+fn context_token() -> Target {
+    let schema = Schema::shipped();
+    let hasher = keyring().hasher();
+    let door = Door::new(Arc::new(Schema::shipped()), hasher.clone());
+    let sealed = Traffic::new(1, 9).next_transaction();
+    let sealed = convert::transaction(sealed, "transaction").ok().and_then(|(tx, _)| door.admit(tx).ok());
+    let context = sealed
+        .map(|admitted| schema.context(&admitted, admitted.tx.time))
+        .unwrap_or_else(|| schema.context(&Default::default(), Default::default()));
+    let right = token::seal(&hasher, &context, &schema);
+    let id = context.transaction_id;
+    let seeds = vec![right.clone()];
+    let run = move |bytes: &[u8]| {
+        let opened = token::open(&hasher, bytes, &id, &schema);
+        // Protobuf has several encodings of one message; whatever opens must carry the code of the content that it shows.
+        if let Ok(opened) = opened {
+            assert!(token::seal(&hasher, &opened, &schema) == right, "a forged token was believed");
+        }
+    };
+    Target { name: "token", seeds, run: Box::new(run) }
+}
+
+/// A native forest's file: what is read makes a forest or is refused, and is written back as it was.
+fn forest() -> Target {
+    let leaf = |rows| Box::new(Branch::Leaf { rows });
+    let tree = |input| Branch::Split { input, threshold: 0.5, below: leaf(3), above: leaf(5) };
+    let right = forest::file::encode(&Trees { inputs: 2, sample: 8, trees: vec![tree(0), tree(1)] }).unwrap_or_default();
+    let run = |bytes: &[u8]| {
+        let Ok(trees) = forest::file::decode(bytes) else { return };
+        if let Ok(forest) = Forest::new(&trees) {
+            assert!(forest.score(&forest::Row::new(&[0.1, f32::NAN])).is_finite(), "a score that is not finite");
+        }
+    };
+    Target { name: "forest", seeds: vec![right], run: Box::new(run) }
+}
+
+/// A model's manifest and its aliases.
+fn manifest() -> Target {
+    let path = std::env::temp_dir().join(format!("telltale-fuzz-{}.toml", std::process::id()));
+    let run = move |bytes: &[u8]| {
+        if std::fs::write(&path, bytes).is_ok() {
+            if let Ok(manifest) = Manifest::read(&path) {
+                assert!(manifest.to_toml().is_ok(), "a manifest that was read cannot be written");
+            }
+            drop(ModelPolicy::read(&path));
+        }
+        drop(std::fs::remove_file(&path));
+    };
+    Target { name: "manifest", seeds: vec![MANIFEST.as_bytes().to_vec()], run: Box::new(run) }
+}
+
+/// A calibration table: never leaves the range of what it means.
+fn calibration() -> Target {
+    let raws: Vec<f64> = (0..400).map(|at| f64::from(at) / 400.0).collect();
+    let right = conformal(&raws).map(|table| table.to_json()).unwrap_or_default();
+    let run = |bytes: &[u8]| {
+        let Ok(table) = CalibrationTable::from_json(&text(bytes)) else { return };
+        for raw in [f64::MIN, -1.0, 0.0, 0.5, 1.0, f64::MAX] {
+            assert!((0.0..=1.0).contains(&table.value(raw)), "{raw} became {}", table.value(raw));
+        }
+    };
+    Target { name: "calibration", seeds: vec![right.into_bytes()], run: Box::new(run) }
+}
+
+/// The door on arbitrary transactions: what is admitted survives the journal unchanged and holds no body.
+fn door() -> Target {
+    let schema = Arc::new(Schema::shipped());
+    let door = Door::new(Arc::clone(&schema), keyring().hasher());
+    let mut traffic = Traffic::new(2, 50);
+    let mut seeds: Vec<Vec<u8>> = (0..16).map(|_| traffic.next_transaction().encode_to_vec()).collect();
+    let golden = GOLDEN.lines().filter_map(|line| json::parse::<Record>(line, Unknown::Refuse).ok());
+    seeds.extend(golden.filter_map(|(record, _)| match record.kind? {
+        v1::record::Kind::Transaction(transaction) => Some(transaction.encode_to_vec()),
+        _ => None,
+    }));
+    let run = move |bytes: &[u8]| {
+        let Ok(wire) = v1::Transaction::decode(bytes) else { return };
+        let Ok((tx, _)) = convert::transaction(wire, "transaction") else { return };
+        admit(&door, &schema, tx);
+    };
+    Target { name: "door", seeds, run: Box::new(run) }
+}
+
+fn admit(door: &Door, schema: &Schema, tx: Transaction) {
+    let Ok(admitted) = door.admit(tx) else { return };
+    assert!(admitted.tx.http.as_ref().is_none_or(|http| http.body.is_empty()), "a body passed the door");
+    let _events = schema.events(&admitted);
+    let record = convert::observed(&admitted, admitted.tx.time, schema);
+    let again = convert::admitted(record, schema);
+    assert!(again.is_ok_and(|again| again == admitted), "the journal changed what stood behind the door");
+}

@@ -1,0 +1,14 @@
+//! The end-to-end suites, one module each, in one binary so that linking is paid once.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::allow_attributes,
+        reason = "tests may unwrap"
+    )
+)]
+
+mod fuzzing;
