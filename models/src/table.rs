@@ -79,7 +79,7 @@ impl Table {
             ColumnReader::DoubleColumnReader(_) => fill::<DoubleType, _>(chunk, rows, &mut out, f64::NAN, |value| *value),
             ColumnReader::FloatColumnReader(_) => fill::<FloatType, _>(chunk, rows, &mut out, f64::NAN, |value| f64::from(*value)),
             ColumnReader::Int32ColumnReader(_) => fill::<Int32Type, _>(chunk, rows, &mut out, f64::NAN, |value| f64::from(*value)),
-            _ => return Err("is no column of numbers: allowed are double, float and int32".to_string()),
+            _ => Err("is no column of numbers: allowed are double, float and int32".to_string()),
         })?;
         Ok(out)
     }

@@ -94,15 +94,10 @@ impl Onnx {
 }
 
 fn configured(builder: SessionBuilder) -> Result<SessionBuilder, ModelError> {
-    let build = || {
-        builder
-            .with_optimization_level(GraphOptimizationLevel::Level3)?
-            .with_intra_threads(1)?
-            .with_inter_threads(1)?
-            .with_intra_op_spinning(false)?
-            .with_inter_op_spinning(false)
-    };
-    build().map_err(|error| ModelError::Runtime(format!("ONNX Runtime refuses a session option: {error}")))
+    let refused = |error: ort::Error<SessionBuilder>| ModelError::Runtime(format!("ONNX Runtime refuses a session option: {error}"));
+    let builder = builder.with_optimization_level(GraphOptimizationLevel::Level3).map_err(refused)?;
+    let builder = builder.with_intra_threads(1).map_err(refused)?.with_inter_threads(1).map_err(refused)?;
+    builder.with_intra_op_spinning(false).map_err(refused)?.with_inter_op_spinning(false).map_err(refused)
 }
 
 /// Checks the one input; whether it takes several rows.
