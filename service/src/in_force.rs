@@ -170,7 +170,7 @@ pub fn yaml_files(path: &Path) -> std::io::Result<Vec<(String, String)>> {
 
 /// A calibration table as it is journalled.
 pub fn table_json(table: &CalibrationTable) -> Vec<u8> {
-    table.digest().into_bytes()
+    table.to_json().into_bytes()
 }
 
 /// The record of a policy that comes into force.
@@ -212,7 +212,8 @@ pub fn apply_change(force: &InForce, change: &Changed, schema: &Schema) -> Resul
 }
 
 fn table_from_json(content: &[u8]) -> Result<CalibrationTable, String> {
-    Err(format!("a table of {} bytes", content.len()))
+    let text = std::str::from_utf8(content).map_err(|error| error.to_string())?;
+    CalibrationTable::from_json(text).map_err(|error| error.to_string())
 }
 
 /// Overrides after a recorded change of one; denials by rules are no overrides and change nothing.

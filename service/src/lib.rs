@@ -24,6 +24,7 @@ pub mod in_force;
 pub mod journal;
 pub mod replay;
 pub mod score;
+pub mod server;
 pub mod setup;
 pub mod simulate;
 pub mod token;

@@ -113,16 +113,12 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    /// Scores one transaction.
+    /// Scores one transaction that stands behind the door.
     ///
-    /// # Errors
-    /// When the door refuses it. Whatever fails behind the door is a degraded value in the result.
-    pub async fn score(&self, tx: Transaction, lane: Lane) -> Result<Scored, DoorError> {
+    /// Whatever fails here is a degraded value in the result, never an error.
+    pub async fn score(&self, mut admitted: Admitted, mut watch: Stopwatch, lane: Lane) -> Scored {
         let force = self.in_force(); // policy, models and overrides: one snapshot
-        let mut watch = Stopwatch::start();
-        let mut admitted = self.door.admit(tx)?; // who is acting, what is in it; secrets become tokens
-        watch.lap(|timings| &mut timings.identify_us);
-        let history = self.observe(&mut admitted, self.live()).await; // what they did before, and this
+        let history = self.observe(&mut admitted, self.live()).await; // what everybody did before, and this
         watch.lap(|timings| &mut timings.observe_us);
         let vector = self.schema.extract(&admitted, &history); // one row of numbers
         watch.lap(|timings| &mut timings.extract_us);
@@ -134,7 +130,18 @@ impl<S: Store> Engine<S> {
         for finished in self.learn(&scored) {
             self.calibrated(&finished, self.live()); // from now on its model's scores count
         }
-        Ok(scored)
+        scored
+    }
+
+    /// Lets a transaction in: who is acting, what is in it; secrets become tokens.
+    ///
+    /// # Errors
+    /// When the door refuses it.
+    pub fn admit(&self, tx: Transaction) -> Result<(Admitted, Stopwatch), DoorError> {
+        let mut watch = Stopwatch::start();
+        let admitted = self.door.admit(tx)?;
+        watch.lap(|timings| &mut timings.identify_us);
+        Ok((admitted, watch))
     }
 
     /// Applies the transaction in the order of everything and reads what its entities did before.
@@ -347,7 +354,7 @@ fn is_calibrating(scores: &Scores) -> bool {
 }
 
 /// Measures the steps of one transaction.
-struct Stopwatch {
+pub struct Stopwatch {
     started: Instant,
     last: Instant,
     timings: Timings,

@@ -1,6 +1,7 @@
 //! The command line: one subcommand a file. What enters is arguments, what leaves is an exit code; no logic lives here.
 
 pub mod replay;
+pub mod serve;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,6 +23,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Scores transactions over gRPC.
+    Serve(serve::Args),
     /// Sends recorded or foreign input the whole way, at event time.
     Replay(replay::Args),
     /// Writes or sends labelled, simulated traffic.
@@ -50,6 +53,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), CommandError> {
     match command {
+        Command::Serve(args) => serve::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::Demo(args) => demo::run(args),

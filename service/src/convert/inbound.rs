@@ -88,6 +88,7 @@ fn request(mut wire: v1::HttpRequest, clamps: &mut Clamps) -> HttpRequest {
         clamps.texts += u32::from(cut(text, limit));
     }
     let mut body = Vec::from(wire.body);
+    let body_size = wire.body_size.max(body.len() as u64);
     let mut truncated = wire.truncated;
     if body.len() > limits::BODY_BYTES {
         body.truncate(limits::BODY_BYTES);
@@ -103,8 +104,8 @@ fn request(mut wire: v1::HttpRequest, clamps: &mut Clamps) -> HttpRequest {
         query: wire.query,
         route: wire.route,
         headers: headers(wire.headers, clamps),
-        body_size: wire.body_size.max(body.len() as u64),
         body,
+        body_size,
         truncated,
         version: wire.version,
     }

@@ -36,7 +36,13 @@ fn read(folder: &Path) -> (Vec<Entry>, ReadStats) {
 }
 
 fn sequences(entries: &[Entry]) -> Vec<u64> {
-    entries.iter().filter_map(|entry| match entry { Entry::Record(record) => Some(record.sequence), Entry::Gap { .. } => None }).collect()
+    entries
+        .iter()
+        .filter_map(|entry| match entry {
+            Entry::Record(record) => Some(record.sequence),
+            Entry::Gap { .. } => None,
+        })
+        .collect()
 }
 
 #[test]

@@ -1,0 +1,129 @@
+//! Prometheus metrics: counted here, written as text for `/metrics`. Labels come from closed sets only.
+
+use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use telltale_features::store::Store;
+use telltale_features::store::embedded::EmbeddedStore;
+
+use crate::journal::JournalStats;
+use crate::score::Engine;
+
+/// All of them.
+pub struct Metrics {
+    registry: Registry,
+    /// Transactions decided, by action.
+    pub decided: IntCounterVec,
+    /// Transactions by the action that would be taken were every rule in force.
+    pub would: IntCounterVec,
+    /// Calls refused, by gRPC code.
+    pub refused: IntCounterVec,
+    /// Transactions shed at the door, by class.
+    pub shed: IntCounterVec,
+    /// Seconds from the arrival of a transaction to its verdict.
+    pub seconds: Histogram,
+    /// Transactions answered from memory.
+    pub duplicates: IntCounter,
+    /// Identifiers used for two different contents.
+    pub id_conflicts: IntCounter,
+    /// Transactions of which something was cut.
+    pub cut: IntCounter,
+    /// Transactions whose time was moved.
+    pub clamped_times: IntCounter,
+    /// Reports taken, by kind.
+    pub reports: IntCounterVec,
+    /// Reports whose transaction is not known.
+    pub unmatched: IntCounter,
+    /// Verdicts that lacked something.
+    pub degraded: IntCounter,
+    /// Policy reloads, by result.
+    pub reloads: IntCounterVec,
+    /// Standing decisions, by origin.
+    pub standing: IntGaugeVec,
+    running: IntGauge,
+    entities: IntGauge,
+    entity_bytes: IntGauge,
+    evicted: IntGauge,
+    expired: IntGauge,
+    journal: IntGaugeVec,
+}
+
+impl Metrics {
+    /// Registers all of them.
+    ///
+    /// # Errors
+    /// Never in practice: names are fixed and differ.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let counters = |name: &str, help: &str, label: &str| -> prometheus::Result<IntCounterVec> {
+            let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok(counters)
+        };
+        let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let gauges = |name: &str, help: &str, label: &str| -> prometheus::Result<IntGaugeVec> {
+            let gauges = IntGaugeVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(gauges.clone()))?;
+            Ok(gauges)
+        };
+        let buckets = vec![25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 100e-3, 1.0];
+        let options = HistogramOpts::new("telltale_score_seconds", "Time from a transaction's arrival to its verdict.");
+        let seconds = Histogram::with_opts(options.buckets(buckets))?;
+        registry.register(Box::new(seconds.clone()))?;
+        Ok(Self {
+            decided: counters("telltale_transactions_total", "Transactions decided.", "action")?,
+            would: counters("telltale_would_total", "Transactions by the action that every rule in force would take.", "action")?,
+            refused: counters("telltale_refused_total", "Calls refused.", "code")?,
+            shed: counters("telltale_shed_total", "Transactions shed at the door.", "class")?,
+            seconds,
+            duplicates: counter("telltale_duplicates_total", "Repeated transactions answered from memory.")?,
+            id_conflicts: counter("telltale_id_conflicts_total", "Identifiers used for two different contents.")?,
+            cut: counter("telltale_cut_total", "Transactions of which something was cut to the limits.")?,
+            clamped_times: counter("telltale_clamped_times_total", "Transactions whose time was moved into the last hour.")?,
+            reports: counters("telltale_reports_total", "Outcomes, labels and aggregates taken.", "kind")?,
+            unmatched: counter("telltale_unmatched_total", "Reports whose transaction is not known.")?,
+            degraded: counter("telltale_degraded_total", "Verdicts that lacked something.")?,
+            reloads: counters("telltale_policy_reloads_total", "Policy reloads.", "result")?,
+            standing: gauges("telltale_standing_decisions", "Standing decisions.", "origin")?,
+            running: gauge("telltale_running", "Transactions being scored.")?,
+            entities: gauge("telltale_store_entities", "Entities held.")?,
+            entity_bytes: gauge("telltale_store_bytes", "Bytes of entity state held.")?,
+            evicted: gauge("telltale_store_evicted", "Entities given up for want of room since the start.")?,
+            expired: gauge("telltale_store_expired", "Entities whose time to live had passed since the start.")?,
+            journal: gauges("telltale_journal", "The journal since the start.", "what")?,
+            registry,
+        })
+    }
+
+    /// All of them as text, the store's and the journal's present state included.
+    ///
+    /// # Errors
+    /// When the text cannot be encoded.
+    pub fn text(&self, engine: &Engine<EmbeddedStore>, running: usize) -> prometheus::Result<String> {
+        let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.running.set(signed(running as u64));
+        let store = engine.store.stats();
+        self.entities.set(signed(store.entities.iter().sum()));
+        self.entity_bytes.set(signed(store.bytes.iter().sum()));
+        self.evicted.set(signed(store.evicted));
+        self.expired.set(signed(store.expired));
+        if let Some(stats) = engine.journal().stats() {
+            let JournalStats { written, lost, gaps, bytes, failures } = stats;
+            let all = [("written", written), ("lost", lost), ("gaps", gaps), ("bytes", bytes), ("failures", failures)];
+            for (what, value) in all {
+                let value = value.load(std::sync::atomic::Ordering::Relaxed);
+                self.journal.with_label_values(&[what]).set(signed(value));
+            }
+        }
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+}

@@ -1,0 +1,244 @@
+//! The server's heart: what every RPC calls. Checked messages enter, verdicts and acknowledgements leave.
+//!
+//! Around the engine stand admission, memory of identifiers, the table of standing decisions, metrics and audit. Nothing here
+//! decides anything about a transaction.
+
+pub mod access;
+mod admission;
+mod api;
+mod audit;
+mod decisions;
+mod errors;
+mod http;
+mod memory;
+mod metrics;
+mod overrides;
+mod reload;
+mod run;
+mod stream;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use telltale_features::domain::{Context, Outcome};
+use telltale_features::store::embedded::EmbeddedStore;
+use telltale_models::Lane;
+use telltale_proto::v1;
+use tokio::sync::watch;
+use tonic::Status;
+
+use crate::convert::{self, Clamps};
+use crate::idempotency::content_digest;
+use crate::score::{Engine, Scored};
+use crate::{token, verdict};
+
+pub use errors::CallError;
+pub use run::{Running, ServeError, ServeOptions, serve};
+
+use admission::Admission;
+use api::present;
+use audit::Audit;
+use decisions::Decisions;
+use memory::{Entered, Found, Memory, Shared, Turn};
+use metrics::Metrics;
+
+/// Everything that the RPCs share.
+pub struct Service {
+    engine: Arc<Engine<EmbeddedStore>>,
+    memory: Arc<Memory>,
+    admission: Arc<Admission>,
+    decisions: Decisions,
+    metrics: Metrics,
+    audit: Audit,
+    /// Longest time that a call may take, its own deadline or not.
+    longest: Duration,
+    lanes: usize,
+    ready: AtomicBool,
+    draining: watch::Sender<bool>,
+}
+
+impl Service {
+    /// Scores a transaction that came over the wire.
+    ///
+    /// # Errors
+    /// When it is out of bounds, shed, or too late.
+    pub async fn score(&self, wire: v1::Transaction, deadline: Instant) -> Result<Shared, CallError> {
+        let arrived = present();
+        let place = self.admission.enter(wire.http.as_ref().map_or("", |http| http.path.as_str()));
+        let _place = place.inspect_err(|error| self.shed(error, &wire))?;
+        if arrived >= deadline {
+            return Err(CallError::Deadline);
+        }
+        let (mut tx, clamps) = convert::transaction(wire, "transaction")?;
+        self.count(&clamps);
+        let answer = tx.response.take();
+        let (admitted, watch) = self.engine.admit(tx)?;
+        let now = self.engine.clock().now();
+        let verdict = match self.memory.enter(&admitted.tx.id, content_digest(&admitted), now) {
+            Entered::Again(earlier) => {
+                self.metrics.duplicates.inc();
+                self.wait(earlier, deadline).await?
+            }
+            Entered::First { turn, conflict } => {
+                self.metrics.id_conflicts.inc_by(u64::from(conflict));
+                let scored = self.engine.score(admitted, watch, Lane(lane() % self.lanes)).await;
+                self.decided(&scored, turn, answer).await
+            }
+        };
+        self.metrics.seconds.observe(arrived.elapsed().as_secs_f64());
+        if present() > deadline { Err(CallError::Deadline) } else { Ok(verdict) }
+    }
+
+    /// Everything that follows a decision: verdict, journal, denials, memory, and outcomes that came before it.
+    async fn decided(&self, scored: &Scored, turn: Turn, answer: Option<telltale_features::domain::HttpResponse>) -> Shared {
+        let schema = &self.engine.schema;
+        let mut verdict = verdict::verdict(scored, schema);
+        self.engine.record_decision(scored, convert::decision_digest(&verdict));
+        self.decisions.deny(&scored.decision.denials, schema, scored.decided.now);
+        let context = schema.context(&scored.admitted, scored.history.event_time);
+        verdict.context = token::seal(&self.engine.hasher, &context, schema).into();
+        verdict.timings = Some(verdict::timings(&scored.timings));
+        self.metrics.decided.with_label_values(&[scored.decision.action.name()]).inc();
+        self.metrics.would.with_label_values(&[scored.decision.would.name()]).inc();
+        self.metrics.clamped_times.inc_by(u64::from(scored.history.clamped));
+        self.metrics.degraded.inc_by(u64::from(!verdict.degraded.is_empty()));
+        let verdict = Arc::new(verdict);
+        let mut early = turn.answer(Arc::clone(&verdict));
+        if let Some(response) = answer {
+            let transaction_id = context.transaction_id.clone();
+            early.insert(0, Outcome { transaction_id, time: context.event_time, response: Some(response), ..Outcome::default() });
+        }
+        for outcome in early {
+            if let Err(error) = self.engine.apply_outcome(outcome, &context, self.engine.live()).await {
+                tracing::warn!(%error, "an outcome that came before its transaction was refused");
+            }
+        }
+        verdict
+    }
+
+    async fn wait(&self, mut earlier: watch::Receiver<Option<Shared>>, deadline: Instant) -> Result<Shared, CallError> {
+        let found = tokio::time::timeout_at(deadline.into(), earlier.wait_for(Option::is_some)).await;
+        // The first was refused while others waited: they may try again.
+        let found = found.map_err(|_| CallError::Deadline)?.map_err(|_| CallError::Draining)?;
+        found.clone().ok_or(CallError::Deadline)
+    }
+
+    /// Takes an outcome; true when it was taken before.
+    ///
+    /// # Errors
+    /// When it is out of bounds or its token is not ours.
+    pub async fn outcome(&self, wire: v1::Outcome) -> Result<bool, CallError> {
+        let token = wire.context.clone();
+        let (outcome, clamps) = convert::outcome(wire, "outcome")?;
+        self.count(&clamps);
+        let id = outcome.transaction_id.clone();
+        let context = self.context(&token, &id, Some(&outcome));
+        let context = context?;
+        if !self.memory.first_report("outcome", &id) {
+            return Ok(true);
+        }
+        self.metrics.reports.with_label_values(&["outcome"]).inc();
+        let Some(context) = context else { return Ok(false) };
+        let applied = self.engine.apply_outcome(outcome, &context, self.engine.live()).await;
+        applied.inspect_err(|_| self.memory.forget_report("outcome", &id))?;
+        Ok(false)
+    }
+
+    /// Takes a label; true when it was taken before.
+    ///
+    /// # Errors
+    /// When it is out of bounds, its token is not ours, or its transaction is not known.
+    pub async fn label(&self, wire: v1::Label) -> Result<bool, CallError> {
+        let token = wire.context.clone();
+        let label = convert::label(wire, "label")?;
+        let context = self.context(&token, &label.transaction_id, None)?;
+        if !self.memory.first_report(&format!("label {:?}", label.kind), &label.transaction_id) {
+            return Ok(true);
+        }
+        self.metrics.reports.with_label_values(&["label"]).inc();
+        if let Some(context) = context {
+            self.engine.apply_label(&label, &context, self.engine.live()).await;
+        }
+        Ok(false)
+    }
+
+    /// Takes an aggregate; true when it was taken before.
+    ///
+    /// # Errors
+    /// When it is out of bounds.
+    pub async fn aggregate(&self, wire: v1::Aggregate) -> Result<bool, CallError> {
+        let (aggregate, clamps) = convert::aggregate(wire, "aggregate")?;
+        self.count(&clamps);
+        let id = aggregate.id.clone();
+        if !self.memory.first_report("aggregate", &id) {
+            return Ok(true);
+        }
+        self.metrics.reports.with_label_values(&["aggregate"]).inc();
+        let applied = self.engine.apply_aggregate(aggregate, self.engine.live()).await;
+        applied.inspect_err(|_| self.memory.forget_report("aggregate", &id))?;
+        Ok(false)
+    }
+
+    /// The context of a report: from its token, else from memory. `None` when there is none, which is counted.
+    fn context(&self, token: &[u8], id: &str, outcome: Option<&Outcome>) -> Result<Option<Context>, CallError> {
+        let schema = &self.engine.schema;
+        if !token.is_empty() {
+            return Ok(Some(token::open(&self.engine.hasher, token, id, schema)?));
+        }
+        match self.memory.find(id, outcome) {
+            Found::Verdict(verdict) => Ok(Some(token::open(&self.engine.hasher, &verdict.context, id, schema)?)),
+            Found::Held { dropped } => {
+                self.metrics.unmatched.inc_by(dropped as u64);
+                Ok(None)
+            }
+            Found::Nowhere => {
+                self.metrics.unmatched.inc();
+                Ok(None)
+            }
+        }
+    }
+
+    /// The moment until which a call may take.
+    fn deadline(&self, own: Option<Duration>) -> Instant {
+        present() + own.unwrap_or(self.longest).min(self.longest)
+    }
+
+    /// Counts and words a refusal.
+    fn refuse(&self, error: CallError) -> Status {
+        self.metrics.refused.with_label_values(&[error.code().description()]).inc();
+        error.into()
+    }
+
+    fn shed(&self, error: &CallError, wire: &v1::Transaction) {
+        if matches!(error, CallError::Overloaded { .. }) {
+            let last = wire.http.as_ref().is_some_and(|http| self.admission.is_shed_last(&http.path));
+            self.metrics.shed.with_label_values(&[if last { "last" } else { "ordinary" }]).inc();
+        }
+    }
+
+    fn count(&self, clamps: &Clamps) {
+        self.metrics.cut.inc_by(u64::from(clamps.any()));
+    }
+
+    /// Remembers a verdict from before a restart, so that repeated calls and late outcomes still find it.
+    fn remember(&self, scored: &Scored) {
+        let schema = &self.engine.schema;
+        let mut verdict = verdict::verdict(scored, schema);
+        let context = schema.context(&scored.admitted, scored.history.event_time);
+        verdict.context = token::seal(&self.engine.hasher, &context, schema).into();
+        self.memory.restore(&scored.admitted.tx.id, content_digest(&scored.admitted), verdict, scored.decided.now);
+    }
+}
+
+/// This thread's number: each scoring thread has its own sessions of the models.
+fn lane() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static LANE: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    LANE.with(|lane| *lane)
+}

@@ -1,0 +1,87 @@
+//! Hot reload of the policy: on SIGHUP and when its files change. A bad one leaves the old in force and the log says why.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::Service;
+use super::audit::Change;
+use crate::in_force::{PolicySource, policy_record};
+
+/// Watches a policy's files by time and size, then by content.
+pub struct PolicyWatch {
+    path: Option<PathBuf>,
+    mode: Option<String>,
+    seen: Vec<(PathBuf, Option<SystemTime>, u64)>,
+}
+
+impl PolicyWatch {
+    /// Watches what the configuration names; nothing to watch for the built-in pack.
+    pub fn new(path: Option<PathBuf>, mode: Option<String>) -> Self {
+        let seen = path.as_deref().map(stamps).unwrap_or_default();
+        Self { path, mode, seen }
+    }
+
+    /// Whether files have changed since the last look.
+    pub fn has_changed(&mut self) -> bool {
+        let Some(path) = &self.path else { return false };
+        let now = stamps(path);
+        let changed = now != self.seen;
+        self.seen = now;
+        changed
+    }
+
+    /// Reads and compiles the policy anew and puts it in force if it differs.
+    pub fn reload(&self, service: &Service, author: &str) {
+        let result = self.try_reload(service, author);
+        let label = match &result {
+            Ok(true) => "changed",
+            Ok(false) => "unchanged",
+            Err(problem) => {
+                tracing::error!(%problem, "the new policy is not used; the old one stays in force");
+                "refused"
+            }
+        };
+        service.metrics.reloads.with_label_values(&[label]).inc();
+    }
+
+    fn try_reload(&self, service: &Service, author: &str) -> Result<bool, String> {
+        let engine = &service.engine;
+        let source = PolicySource::read(self.path.as_deref(), self.mode.as_deref()).map_err(|error| error.to_string())?;
+        let policy = Arc::new(source.compile(&engine.schema).map_err(|error| error.to_string())?);
+        if policy.digest() == engine.in_force().policy.digest() {
+            return Ok(false);
+        }
+        let source = Arc::new(source);
+        let record = policy_record(&policy, &source, author);
+        let digest = policy.digest().to_owned();
+        engine.change(engine.live(), |force, _| Some((force.with_policy(policy, source), record)));
+        service.audit.write(&Change {
+            time_us: engine.clock().now().micros(),
+            caller: author,
+            role: "operator",
+            what: "policy",
+            subject: &digest,
+            detail: "reloaded",
+        });
+        Ok(true)
+    }
+}
+
+/// Name, time and size of each file.
+fn stamps(path: &Path) -> Vec<(PathBuf, Option<SystemTime>, u64)> {
+    let files: Vec<PathBuf> = match std::fs::read_dir(path) {
+        Ok(entries) => entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect(),
+        Err(_) => vec![path.to_path_buf()],
+    };
+    let mut stamps: Vec<_> = files
+        .into_iter()
+        .map(|path| {
+            let metadata = path.metadata().ok();
+            let modified = metadata.as_ref().and_then(|metadata| metadata.modified().ok());
+            (path, modified, metadata.map_or(0, |metadata| metadata.len()))
+        })
+        .collect();
+    stamps.sort();
+    stamps
+}

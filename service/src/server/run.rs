@@ -1,0 +1,455 @@
+//! Start and end of the server: listeners first, then history, then the doors open; at the end the other way round.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use telltale_features::store::embedded::EmbeddedStore;
+use telltale_policy::Overrides;
+use telltale_proto::journal::v1::{Changed, DecisionChanged, journal_record::Kind};
+use telltale_proto::v1;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+
+use super::access::{Access, AccessError, Role};
+use super::admission::Admission;
+use super::api::Api;
+use super::audit::Audit;
+use super::decisions::Decisions;
+use super::memory::{Bounds, Memory};
+use super::metrics::Metrics;
+use super::reload::PolicyWatch;
+use super::stream::Scorer;
+use super::{Service, http};
+use crate::config::{Config, Listen};
+use crate::convert;
+use crate::in_force::{InForce, policy_record};
+use crate::journal::{Journal, JournalOptions, files};
+use crate::replay::{self, Format, ReplayError, ReplayOptions};
+use crate::score::Engine;
+use crate::setup::{self, SetupError, SystemClock};
+use crate::token;
+
+/// Why the server could not start or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The data directory cannot be used.
+    #[error("cannot use the data directory `{}`: {source}; allowed is a folder that can be written", path.display())]
+    Data {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An address cannot be listened on.
+    #[error("cannot listen on `{listen}` ({key}): {source}; choose another one in the configuration or end who holds it")]
+    Listen {
+        /// Configuration key.
+        key: &'static str,
+        /// The address.
+        listen: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Tokens or certificates cannot be used.
+    #[error("{0}")]
+    Access(#[from] AccessError),
+    /// A certificate or key cannot be read.
+    #[error("cannot read `{}`: {source}", path.display())]
+    Certificate {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] tonic::transport::Error),
+    /// The engine cannot be put together.
+    #[error("{0}")]
+    Setup(#[from] SetupError),
+    /// Warm-up failed.
+    #[error("warm-up: {0}")]
+    Warm(#[from] ReplayError),
+    /// Metrics could not be registered.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// A task died.
+    #[error("a listener failed: {0}")]
+    Task(String),
+}
+
+/// What the command line adds to the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct ServeOptions {
+    /// Replayed into the store before listening, where the own journal is empty.
+    pub warm: Option<PathBuf>,
+    /// What its lines are.
+    pub format: Format,
+    /// Whether progress is shown.
+    pub progress: bool,
+}
+
+/// A server that runs.
+pub struct Running {
+    service: Arc<Service>,
+    /// Where scoring listens, for TCP.
+    pub scoring: Option<SocketAddr>,
+    /// Where administration listens, for TCP.
+    pub admin: Option<SocketAddr>,
+    /// Where metrics listen, for TCP.
+    pub metrics: Option<SocketAddr>,
+    stop: watch::Sender<bool>,
+    listeners: Vec<JoinHandle<Result<(), ServeError>>>,
+    chores: JoinHandle<()>,
+}
+
+/// A bound listener.
+enum Bound {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// Starts the server: binds, replays, then opens.
+///
+/// # Errors
+/// Everything that keeps it from starting, with what to do about it.
+pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, ServeError> {
+    let data = |source| ServeError::Data { path: config.data.clone(), source };
+    std::fs::create_dir_all(&config.data).map_err(data)?;
+    let keys = token::keyring(&config.data).map_err(data)?;
+    let audit = Audit::open(&config.data).map_err(data)?;
+    let scoring = bind("scoring.listen", &config.scoring.listen).await?;
+    let admin = bind("admin.listen", &config.admin.listen).await?;
+    let metrics = bind("metrics.listen", &config.metrics.listen).await?;
+    let access = access(&config)?;
+    let tls = tls(&config)?;
+
+    let lanes = crate::cli::threads(config.scoring.threads);
+    let journal = Journal::default();
+    let engine = setup::engine(&config, lanes, keys.hasher(), Arc::new(SystemClock), journal)?;
+    let now = setup::SystemClock;
+    let now = telltale_features::time::Clock::now(&now);
+    let table = config.data.join("decisions.ndjson");
+    let decisions = Decisions::open(Some(table), &engine.schema, keys.entity_secret(), now).map_err(data)?;
+    let service = Arc::new(Service {
+        memory: Arc::new(Memory::new(Bounds {
+            transactions: config.idempotency.transactions,
+            micros: i64::try_from(config.idempotency.seconds.saturating_mul(1_000_000)).unwrap_or(i64::MAX),
+            early: config.idempotency.early_outcomes,
+        })),
+        admission: Arc::new(Admission::new(config.scoring.max_concurrent, config.scoring.shed_from, config.scoring.shed_last.clone())),
+        decisions,
+        metrics: Metrics::new()?,
+        audit,
+        longest: Duration::from_millis(config.scoring.deadline_ms),
+        lanes: lanes.max(1),
+        ready: AtomicBool::new(false),
+        draining: watch::Sender::new(false),
+        engine,
+    });
+
+    let (stop, _) = watch::channel(false);
+    let metrics_at = metrics.address();
+    let mut listeners = vec![serve_http(metrics, &service, &stop)];
+    let warming = {
+        let (service, config) = (Arc::clone(&service), config.clone());
+        tokio::task::spawn_blocking(move || warm(&service, &config, &options))
+    };
+    warming.await.map_err(|error| ServeError::Task(error.to_string()))??;
+
+    let addresses = (scoring.address(), admin.address());
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_service_status("telltale.v1.Scorer", tonic_health::ServingStatus::Serving).await;
+    let reflection = || {
+        let builder = tonic_reflection::server::Builder::configure();
+        builder.register_encoded_file_descriptor_set(telltale_proto::DESCRIPTORS).build_v1()
+    };
+    let api = Api(Arc::clone(&service));
+    let reflect = reflection().map_err(|error| ServeError::Task(error.to_string()))?;
+    let router = server(&tls)?.layer(access.clone()).add_service(Scorer::new(&service));
+    let router = router.add_service(v1::decisions_server::DecisionsServer::new(api.clone()));
+    listeners.push(serve_grpc(scoring, router.add_service(health_service.clone()).add_service(reflect), &stop));
+    let reflect = reflection().map_err(|error| ServeError::Task(error.to_string()))?;
+    let router = server(&tls)?.layer(access).add_service(v1::entities_server::EntitiesServer::new(api.clone()));
+    let router = router.add_service(v1::decisions_server::DecisionsServer::new(api));
+    listeners.push(serve_grpc(admin, router.add_service(health_service).add_service(reflect), &stop));
+
+    let chores = tokio::spawn(chores(Arc::clone(&service), config));
+    service.ready.store(true, Ordering::Release);
+    Ok(Running { service, scoring: addresses.0, admin: addresses.1, metrics: metrics_at, stop, listeners, chores })
+}
+
+impl Running {
+    /// Stops accepting, finishes what was accepted, writes the journal's last block.
+    ///
+    /// # Errors
+    /// When a listener had failed.
+    pub async fn stop(self) -> Result<(), ServeError> {
+        self.service.ready.store(false, Ordering::Release);
+        self.service.draining.send_replace(true);
+        self.stop.send_replace(true);
+        let mut result = Ok(());
+        for listener in self.listeners {
+            let ended = listener.await.map_err(|error| ServeError::Task(error.to_string()));
+            result = result.and(ended.and_then(|ended| ended));
+        }
+        self.service.admission.drain();
+        self.chores.abort();
+        let service = self.service;
+        let closed = tokio::task::spawn_blocking(move || {
+            let now = service.engine.clock().now();
+            if let Err(error) = service.decisions.tick(now) {
+                tracing::error!(%error, "the standing decisions could not be saved");
+            }
+            service.engine.journal().close()
+        });
+        match closed.await {
+            Ok(true) => {}
+            Ok(false) | Err(_) => tracing::error!("the journal's last block could not be written"),
+        }
+        result
+    }
+
+    /// What is missing, in words.
+    pub fn degraded(&self) -> Vec<String> {
+        let bundle = &self.service.engine.in_force().bundle;
+        setup::degraded(bundle, bundle.models().next().is_some() || !bundle.failures().is_empty())
+    }
+
+    /// What the RPCs share.
+    #[cfg(test)]
+    pub(super) fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+}
+
+async fn bind(key: &'static str, listen: &str) -> Result<Bound, ServeError> {
+    let at = |source| ServeError::Listen { key, listen: listen.to_owned(), source };
+    match Listen::parse(listen).map_err(|allowed| at(std::io::Error::new(std::io::ErrorKind::InvalidInput, allowed)))? {
+        Listen::Tcp(address) => Ok(Bound::Tcp(TcpListener::bind(address).await.map_err(at)?)),
+        Listen::Unix(path) => {
+            // A socket that nobody answers was left behind by a killed process.
+            if path.exists() && tokio::net::UnixStream::connect(&path).await.is_err() {
+                std::fs::remove_file(&path).map_err(at)?;
+            }
+            Ok(Bound::Unix(UnixListener::bind(&path).map_err(at)?))
+        }
+    }
+}
+
+impl Bound {
+    fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+fn access(config: &Config) -> Result<Access, ServeError> {
+    let role = config.access.client_ca.as_ref().and_then(|_| Role::parse(&config.access.certificate_role));
+    Ok(Access::new(config.access.tokens.as_deref(), role)?)
+}
+
+fn tls(config: &Config) -> Result<Option<ServerTlsConfig>, ServeError> {
+    let (Some(certificate), Some(key), Some(authority)) = (&config.access.certificate, &config.access.key, &config.access.client_ca) else {
+        return Ok(None);
+    };
+    let read = |path: &Path| std::fs::read(path).map_err(|source| ServeError::Certificate { path: path.to_path_buf(), source });
+    let identity = Identity::from_pem(read(certificate)?, read(key)?);
+    Ok(Some(ServerTlsConfig::new().identity(identity).client_ca_root(Certificate::from_pem(read(authority)?))))
+}
+
+fn server(tls: &Option<ServerTlsConfig>) -> Result<Server, ServeError> {
+    let server = Server::builder().tcp_nodelay(true).max_concurrent_streams(Some(4_096));
+    Ok(match tls {
+        Some(tls) => server.tls_config(tls.clone())?,
+        None => server,
+    })
+}
+
+fn serve_grpc(
+    bound: Bound,
+    router: tonic::transport::server::Router<tower::layer::util::Stack<Access, tower::layer::util::Identity>>,
+    stop: &watch::Sender<bool>,
+) -> JoinHandle<Result<(), ServeError>> {
+    let stopped = stopped(stop);
+    tokio::spawn(async move {
+        match bound {
+            Bound::Tcp(listener) => router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped).await?,
+            Bound::Unix(listener) => router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stopped).await?,
+        }
+        Ok(())
+    })
+}
+
+fn serve_http(bound: Bound, service: &Arc<Service>, stop: &watch::Sender<bool>) -> JoinHandle<Result<(), ServeError>> {
+    let routes = http::routes(Arc::clone(service));
+    let stopped = stopped(stop);
+    tokio::spawn(async move {
+        let served = match bound {
+            Bound::Tcp(listener) => axum::serve(listener, routes).with_graceful_shutdown(stopped).await,
+            Bound::Unix(listener) => axum::serve(listener, routes).with_graceful_shutdown(stopped).await,
+        };
+        served.map_err(|error| ServeError::Task(error.to_string()))
+    })
+}
+
+fn stopped(stop: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {
+    let mut stop = stop.subscribe();
+    async move {
+        // An error means that the sender is gone, which is a stop as well.
+        stop.wait_for(|stop| *stop).await.map(|_| ()).unwrap_or_default();
+    }
+}
+
+/// History first: the own journal, or the warm-up input where there is none yet; then the journal opens.
+fn warm(service: &Arc<Service>, config: &Config, options: &ServeOptions) -> Result<(), ServeError> {
+    let engine = &service.engine;
+    let folder = config.data.join("journal");
+    let own = config.journal.enabled && files(&folder).is_ok_and(|files| !files.is_empty());
+    let configured = (*engine.in_force()).clone();
+    if own {
+        replay_into(service, folder.clone(), Format::Ndjson, options)?;
+    }
+    if config.journal.enabled {
+        let opened = engine.journal().open(JournalOptions {
+            file_bytes: config.journal.file_mb << 20,
+            total_bytes: config.journal.total_mb << 20,
+            queue: config.journal.queue,
+            sync_every: Duration::from_millis(config.journal.sync_ms),
+            ..JournalOptions::in_folder(&folder)
+        });
+        opened.map_err(|source| ServeError::Data { path: folder.clone(), source })?;
+    }
+    let overrides = saved_overrides(service);
+    if own {
+        describe(engine, &engine.in_force());
+        bring_up_to_date(engine, &configured, overrides);
+    } else {
+        let force = configured.with_overrides(overrides);
+        describe(engine, &force);
+        engine.put_in_force(force);
+    }
+    match &options.warm {
+        Some(_) if own => tracing::info!("the own journal was replayed; the warm-up input is not needed"),
+        Some(input) => {
+            engine.journal().set_patient(true);
+            replay_into(service, input.clone(), options.format, options)?;
+            engine.journal().set_patient(false);
+        }
+        None => {}
+    }
+    engine.restart_calibration();
+    Ok(())
+}
+
+fn replay_into(service: &Arc<Service>, input: PathBuf, format: Format, options: &ServeOptions) -> Result<(), ServeError> {
+    tracing::info!(input = %input.display(), "replaying");
+    let replayed = ReplayOptions {
+        input,
+        format,
+        strict: false,
+        threads: crate::cli::threads(0),
+        verdicts: None,
+        features: None,
+        progress: options.progress,
+        recorded_policy: true,
+    };
+    let summary = replay::feed(&service.engine, &replayed, &mut |output| {
+        service.remember(&output.scored);
+        Ok(())
+    })?;
+    let rate = summary.rate as u64;
+    tracing::info!(transactions = summary.transactions, outcomes = summary.outcomes, malformed = summary.malformed, rate, "replayed");
+    Ok(())
+}
+
+/// What is in force, at the beginning of a journal file: outside the order, so that a journal whose oldest files are gone still
+/// says what its first decisions were made with.
+fn describe(engine: &Engine<EmbeddedStore>, force: &InForce) {
+    let journal = engine.journal();
+    let digest = engine.schema.digest().to_owned();
+    journal.state(Kind::Changed(Changed { what: "schema".to_owned(), digest, ..Changed::default() }));
+    journal.state(policy_record(&force.policy, &force.source, "start"));
+    for ruling in force.overrides.iter() {
+        let decision = Some(convert::override_to_proto(ruling, None, &engine.schema));
+        journal.state(Kind::Decision(DecisionChanged { decision, removed: false }));
+    }
+    if force.epoch.0 > 0 {
+        let name = force.epoch.0.to_string();
+        journal.state(Kind::Changed(Changed { what: "epoch".to_owned(), name, ..Changed::default() }));
+    }
+}
+
+/// What changed while the server was down is a change like any other.
+fn bring_up_to_date(engine: &Engine<EmbeddedStore>, configured: &InForce, overrides: Overrides) {
+    let force = engine.in_force();
+    if force.policy.digest() != configured.policy.digest() {
+        let record = policy_record(&configured.policy, &configured.source, "start");
+        let (policy, source) = (Arc::clone(&configured.policy), Arc::clone(&configured.source));
+        engine.change(engine.live(), |force, _| Some((force.with_policy(policy, source), record)));
+    }
+    let known = (*force.overrides).clone();
+    for ruling in overrides.iter().filter(|ruling| known.iter().all(|other| other != *ruling)) {
+        change_override(engine, ruling, false);
+    }
+    for ruling in known.iter().filter(|ruling| overrides.iter().all(|other| other.entity != ruling.entity)) {
+        change_override(engine, ruling, true);
+    }
+}
+
+fn change_override(engine: &Engine<EmbeddedStore>, ruling: &telltale_policy::Override, removed: bool) {
+    let decision = Some(convert::override_to_proto(ruling, None, &engine.schema));
+    let record = Kind::Decision(DecisionChanged { decision, removed });
+    engine.change(engine.live(), |force, _| {
+        let overrides = if removed { force.overrides.without(ruling.entity) } else { force.overrides.with(ruling.clone()) };
+        Some((force.with_overrides(overrides), record))
+    });
+}
+
+fn saved_overrides(service: &Service) -> Overrides {
+    let schema = &service.engine.schema;
+    let table = service.decisions.list();
+    let overrides = table.iter().filter(|decision| decision.origin == v1::DecisionOrigin::Override as i32);
+    Overrides::new(overrides.filter_map(|decision| {
+        let ruling = convert::override_from_proto(decision, schema);
+        ruling.inspect_err(|error| tracing::error!(%error, id = %decision.id, "a saved override cannot be used")).ok()
+    }))
+}
+
+/// Once a second: the policy's files, ended decisions, unsaved denials.
+async fn chores(service: Arc<Service>, config: Config) {
+    let mut watch = PolicyWatch::new(config.policy.path.clone(), config.policy.mode.clone());
+    let mut every = tokio::time::interval(Duration::from_secs(1));
+    let hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+    let Ok(mut hangup) = hangup else {
+        tracing::error!("SIGHUP cannot be listened to; the policy is reloaded by file change only");
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {
+                watch.has_changed();
+                watch.reload(&service, "SIGHUP");
+            }
+            _ = every.tick() => {
+                if watch.has_changed() {
+                    watch.reload(&service, "file change");
+                }
+                if let Err(error) = service.decisions.tick(service.engine.clock().now()) {
+                    tracing::error!(%error, "the standing decisions could not be saved");
+                }
+            }
+        }
+    }
+}
