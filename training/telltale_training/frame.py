@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-HASH_KEY = b"telltale.hash."
+HASHES_KEY = b"telltale.features"
 SCHEMA_KEY = b"telltale.schema"
 
 
@@ -78,10 +79,10 @@ def read_one(path: Path, exclude: Sequence[str]) -> Frame:
     """Reads one feature file in its own order."""
     table = pq.read_table(path)
     metadata: dict[bytes, bytes] = table.schema.metadata or {}
-    hashes = {key.removeprefix(HASH_KEY).decode(): value.decode() for key, value in metadata.items() if key.startswith(HASH_KEY)}
+    hashes: dict[str, str] = json.loads(metadata.get(HASHES_KEY, b"{}"))
     names = [name for name in table.column_names if name in hashes and not excluded(name, exclude)]
     if not names:
-        raise FrameError(f"{path}: no column has a `telltale.hash.<name>`: not a file of `telltale replay --features`?")
+        raise FrameError(f"{path}: no column that the metadata `telltale.features` names: not a file of `telltale replay --features`?")
     if "time_us" not in table.column_names:
         raise FrameError(f"{path}: the column `time_us` is absent")
     columns = [np.asarray(table[name].to_numpy(zero_copy_only=False), dtype=np.float64) for name in names]

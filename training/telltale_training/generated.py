@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,5 +69,5 @@ def write(path: Path, seed: int, count: int) -> None:
         }
     )
     metadata = {"telltale.schema": "00000000f00d0000"}
-    metadata |= {f"telltale.hash.{name}": hash_of(at) for at, name in enumerate(NAMES)}
+    metadata["telltale.features"] = json.dumps({name: hash_of(at) for at, name in enumerate(NAMES)})
     pq.write_table(table.replace_schema_metadata(metadata), path)

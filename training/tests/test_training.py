@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_excluded_features_are_left_out(tmp_path: Path) -> None:
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": [1.0], "time_us": [1]}), tmp_path / "x.parquet")
-    with pytest.raises(frame.FrameError, match=r"telltale\.hash"):
+    with pytest.raises(frame.FrameError, match=r"telltale\.features"):
         frame.read([tmp_path / "x.parquet"])
     with pytest.raises(frame.FrameError, match="no feature file"):
         frame.read([])
@@ -57,7 +58,8 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
 def test_files_of_two_schemas_do_not_mix(tmp_path: Path) -> None:
     generated.write(tmp_path / "a.parquet", 1, 10)
     table = pq.read_table(tmp_path / "a.parquet")
-    metadata = dict(table.schema.metadata) | {b"telltale.hash.user.age_days": b"0000000000000001"}
+    hashes = json.loads(table.schema.metadata[b"telltale.features"]) | {"user.age_days": "0000000000000001"}
+    metadata = dict(table.schema.metadata) | {b"telltale.features": json.dumps(hashes)}
     pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "b.parquet")
     with pytest.raises(frame.FrameError, match="not those of"):
         frame.read([tmp_path / "a.parquet", tmp_path / "b.parquet"])
