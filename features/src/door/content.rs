@@ -1,4 +1,6 @@
 //! Content signals: what stands in one request, as numbers.
+//!
+//! They are signals for rules and models, not verdicts: cheap, bounded, and wrong at times by themselves.
 
 /// Number of signals in the catalogue.
 pub const SIGNALS: usize = CATALOGUE.len();
@@ -63,5 +65,66 @@ impl Signals {
     /// The values in catalogue order.
     pub fn as_slice(&self) -> &[f64] {
         &self.values
+    }
+}
+
+/// Place of a signal in the catalogue.
+// INVARIANT: the order is the catalogue's; a test compares the names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    Sqli,
+    Xss,
+    Traversal,
+    Command,
+    Template,
+    Probe,
+    Deserialization,
+    Ssrf,
+    Xxe,
+    HeaderInjection,
+    MassAssignment,
+    JwtNone,
+    ScannerAgent,
+    AutomationAgent,
+    CrawlerAgent,
+    BrowserAgent,
+    MissingAgent,
+    BrowserMismatch,
+    Classes,
+    NestedEncoding,
+    SpecialRatio,
+    Entropy,
+    InvalidBytes,
+    DuplicateKeys,
+    JsonDepth,
+    JsonMalformed,
+    NegativeAmount,
+    Parameters,
+    LongestValue,
+    SpecProbe,
+    EncodedPayload,
+}
+
+impl Signals {
+    pub(super) fn set(&mut self, signal: Signal, value: f64) {
+        if let Some(slot) = self.values.get_mut(signal as usize) {
+            *slot = value;
+        }
+    }
+
+    pub(super) fn add(&mut self, signal: Signal, value: f64) {
+        if let Some(slot) = self.values.get_mut(signal as usize) {
+            *slot += value;
+        }
+    }
+
+    pub(super) fn value(&self, signal: Signal) -> f64 {
+        self.values.get(signal as usize).copied().unwrap_or(0.0)
+    }
+
+    /// The signal of that name, without `content.`.
+    pub fn named(&self, name: &str) -> Option<f64> {
+        let place = CATALOGUE.iter().position(|(known, _)| *known == name)?;
+        self.values.get(place).copied()
     }
 }
