@@ -178,10 +178,10 @@ impl Inspector {
 
     /// Values that are base64 of something that reads like an attack.
     fn hidden(&self, text: &[u8], signals: &mut Signals) {
-        let encoded = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'-' | b'_');
-        let values = text.split(|byte| !encoded(byte)).filter(|value| (16..=2048).contains(&value.len()) && value.len() % 4 == 0);
+        let encoded = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+        let values = text.split(|byte| !encoded(byte)).filter(|value| (16..=2048).contains(&value.len()) && value.len() % 4 != 1);
         for value in values.take(ENCODED) {
-            let Ok(inner) = base64::engine::general_purpose::STANDARD.decode(value) else { continue };
+            let Ok(inner) = base64::engine::general_purpose::STANDARD_NO_PAD.decode(value) else { continue };
             if inner.is_ascii() && self.triggers.is_match(&inner) {
                 let hits = self.patterns.matches(&inner).iter().count();
                 signals.add(Signal::EncodedPayload, hits as f64);
