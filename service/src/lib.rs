@@ -19,6 +19,7 @@ pub mod config;
 pub mod convert;
 pub mod demo;
 pub mod error;
+pub mod eval;
 pub mod idempotency;
 pub mod in_force;
 pub mod journal;

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::error::{CommandError, EXIT_USAGE};
-use crate::{demo, simulate};
+use crate::{demo, eval, simulate};
 
 /// Scores the behaviour behind every API transaction, and says what to do about it.
 #[derive(Debug, Parser)]
@@ -31,6 +31,8 @@ enum Command {
     Simulate(simulate::Args),
     /// Runs the demonstration: a small shop, customers, attackers, and what Telltale made of them.
     Demo(demo::Args),
+    /// Measures detection on simulated traffic that tuned nothing.
+    Eval(eval::Args),
 }
 
 /// Parses the arguments of the process and runs the command. Bad usage and configuration exit with 64.
@@ -57,6 +59,7 @@ fn run(command: Command) -> Result<(), CommandError> {
         Command::Replay(args) => replay::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Eval(args) => eval::run(args),
     }
 }
 

@@ -39,7 +39,7 @@ use stream::{Stream, StreamOptions};
 use world::{World, WorldOptions};
 
 /// Begin of a world for which none is said: 2026-10-05T00:00:00Z, a Monday.
-const DEFAULT_START: i64 = 1_791_158_400_000_000;
+pub const DEFAULT_START: i64 = 1_791_158_400_000_000;
 const DAY_US: f64 = 86_400e6;
 
 /// Arguments of `telltale simulate`.

@@ -9,7 +9,7 @@ use flate2::write::GzEncoder;
 use indicatif::{ProgressBar, ProgressStyle};
 use telltale_proto::v1::{Record, record::Kind};
 
-use super::stream::{Item, Stream};
+use super::stream::{Item, Stream, Truth};
 use super::wall::Stopwatch;
 use crate::error::CommandError;
 
@@ -37,30 +37,41 @@ pub fn write(mut stream: Stream, out: &Path, truth: Option<&Path>, span: (i64, i
 
 /// As [`write`], telling `progress` the simulated time now and then; the stream stays the caller's.
 pub fn write_stream(stream: &mut Stream, out: &Path, truth: Option<&Path>, progress: &dyn Fn(i64)) -> Result<Written, CommandError> {
-    let mut records = open(out)?;
     let mut truths = truth.map(open).transpose()?;
+    let mut count = 0_u64;
+    let mut failed = None;
+    let written = write_records(stream, out, &mut |truth| {
+        if count.is_multiple_of(4_096) {
+            progress(truth.time);
+        }
+        count += 1;
+        if let Some(truths) = truths.as_mut().filter(|_| failed.is_none()) {
+            failed = line(truths, truth).err();
+        }
+    })?;
+    let finished = truths.map_or(Ok(()), Sink::finish);
+    match failed.map_or(finished, Err) {
+        Ok(()) => Ok(written),
+        Err(error) => Err(CommandError::failed(format!("cannot write the truth: {error}"))),
+    }
+}
+
+/// Writes the records to `out` and hands the truth about each transaction to `learn`.
+pub fn write_records(stream: &mut Stream, out: &Path, learn: &mut dyn FnMut(&Truth)) -> Result<Written, CommandError> {
+    let mut records = open(out)?;
     let mut written = Written::default();
+    let failed = |error: io::Error| CommandError::failed(format!("cannot write to `{}`: {error}", out.display()));
     for item in stream {
-        let done = match &item {
-            Item::Truth(truth) => {
-                if written.transactions.is_multiple_of(4_096) {
-                    progress(truth.time);
-                }
-                let Some(sink) = truths.as_mut() else { continue };
-                line(sink, truth.as_ref())
-            }
+        match item {
+            Item::Truth(truth) => learn(&truth),
             Item::Record(record) => {
                 written.records += 1;
                 written.transactions += u64::from(matches!(record.as_ref(), Record { kind: Some(Kind::Transaction(_)) }));
-                line(&mut records, record.as_ref())
+                line(&mut records, record.as_ref()).map_err(failed)?;
             }
-        };
-        done.map_err(|error| CommandError::failed(format!("cannot write to `{}`: {error}", out.display())))?;
+        }
     }
-    records.finish().map_err(CommandError::failed)?;
-    if let Some(truths) = truths {
-        truths.finish().map_err(CommandError::failed)?;
-    }
+    records.finish().map_err(failed)?;
     Ok(written)
 }
 
