@@ -209,12 +209,13 @@ fn unescaped(inner: &[u8]) -> String {
     let mut units: SmallVec<[u16; 4]> = SmallVec::new();
     let mut rest = inner;
     while let Some((byte, after)) = rest.split_first() {
-        if *byte == b'\\' && after.first() == Some(&b'u') {
-            if let Some(unit) = after.get(1..5).and_then(hex4) {
-                units.push(unit);
-                rest = after.get(5..).unwrap_or_default();
-                continue;
-            }
+        if *byte == b'\\'
+            && after.first() == Some(&b'u')
+            && let Some(unit) = after.get(1..5).and_then(hex4)
+        {
+            units.push(unit);
+            rest = after.get(5..).unwrap_or_default();
+            continue;
         }
         flush(&mut units, &mut out);
         if *byte != b'\\' {

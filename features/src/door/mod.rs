@@ -25,7 +25,7 @@ use crate::domain::limits::TEXT_BYTES;
 use crate::domain::{Context, Identity, Outcome, Transaction, Value, Values};
 use crate::entity::{EntityId, EntityType, Subject, Subjects};
 use crate::hash::Hasher;
-use crate::schema::{EntityTypeSpec, FieldKind, Place, Schema, vouched};
+use crate::schema::{FieldKind, Place, Schema, vouched};
 use inspect::{Gathered, Inspector};
 use parts::{Parts, Spot, Wanted, normalized};
 use redact::Redactor;
@@ -203,10 +203,9 @@ impl Door {
 
     fn subjects(&self, parts: &Parts<'_>) -> Subjects {
         let mut subjects: SmallVec<[Subject; 8]> = SmallVec::new();
-        for (index, (spec, spots)) in self.schema.entity_types().iter().zip(&self.entities).enumerate() {
+        for index in 0..self.entities.len() {
             let Ok(index) = u8::try_from(index) else { break };
-            let kind = EntityType(index);
-            if let Some(subject) = self.subject(kind, spec, spots, parts, &subjects) {
+            if let Some(subject) = self.subject(EntityType(index), parts, &subjects) {
                 subjects.push(subject);
             }
         }
@@ -216,7 +215,9 @@ impl Door {
         Subjects::new(subjects)
     }
 
-    fn subject(&self, kind: EntityType, spec: &EntityTypeSpec, spots: &[Spot], parts: &Parts<'_>, known: &[Subject]) -> Option<Subject> {
+    fn subject(&self, kind: EntityType, parts: &Parts<'_>, known: &[Subject]) -> Option<Subject> {
+        let spec = self.schema.entity_types().get(kind.index())?;
+        let spots = self.entities.get(kind.index())?;
         for spot in spots {
             if *spot.place() == Place::SessionUser {
                 let session = known.iter().find(|subject| Some(subject.id.kind) == self.session);

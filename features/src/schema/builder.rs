@@ -91,17 +91,17 @@ impl Builder {
     }
 
     pub fn count(&mut self, filter: FilterId, window: Duration) -> AccumulatorId {
-        self.accumulator("count", filter, "", Some(window), AccumulatorKind::Count { filter, window })
+        self.accumulator(("count", "", window.as_secs()), filter, AccumulatorKind::Count { filter, window })
     }
 
     pub fn sum(&mut self, filter: FilterId, value: ValueId, window: Duration) -> AccumulatorId {
         let name = self.values.get(usize::from(value)).cloned().unwrap_or_default();
-        self.accumulator("sum", filter, &name, Some(window), AccumulatorKind::Sum { filter, value, window })
+        self.accumulator(("sum", &name, window.as_secs()), filter, AccumulatorKind::Sum { filter, value, window })
     }
 
     /// One section answers every window: the tag leaves the horizon out, so that a longer window keeps the history.
     pub fn distinct(&mut self, filter: FilterId, member: MemberId, name: &str, window: Duration) -> AccumulatorId {
-        let id = self.accumulator("distinct", filter, name, None, AccumulatorKind::Distinct { filter, member, horizon: window });
+        let id = self.accumulator(("distinct", name, 0), filter, AccumulatorKind::Distinct { filter, member, horizon: window });
         if let Some(Accumulator { kind: AccumulatorKind::Distinct { horizon, .. }, .. }) = self.plan.accumulators.get_mut(usize::from(id)) {
             *horizon = (*horizon).max(window);
         }
@@ -110,15 +110,15 @@ impl Builder {
 
     /// Novelty has a section of its own, because its horizon is its meaning.
     pub fn novelty(&mut self, filter: FilterId, member: MemberId, name: &str, horizon: Duration) -> AccumulatorId {
-        self.accumulator("novelty", filter, name, Some(horizon), AccumulatorKind::Distinct { filter, member, horizon })
+        self.accumulator(("novelty", name, horizon.as_secs()), filter, AccumulatorKind::Distinct { filter, member, horizon })
     }
 
     pub fn interarrival(&mut self, filter: FilterId, window: Duration) -> AccumulatorId {
-        self.accumulator("interarrival", filter, "", Some(window), AccumulatorKind::Interarrival { filter, window })
+        self.accumulator(("interarrival", "", window.as_secs()), filter, AccumulatorKind::Interarrival { filter, window })
     }
 
     pub fn seen(&mut self, filter: FilterId) -> AccumulatorId {
-        self.accumulator("seen", filter, "", None, AccumulatorKind::Seen { filter })
+        self.accumulator(("seen", "", 0), filter, AccumulatorKind::Seen { filter })
     }
 
     /// Adds a read for a feature.
@@ -127,9 +127,10 @@ impl Builder {
         self.reads.push((feature, factor));
     }
 
-    fn accumulator(&mut self, name: &str, filter: FilterId, of: &str, window: Option<Duration>, kind: AccumulatorKind) -> AccumulatorId {
+    /// `definition_of` is name, member or value, and window in seconds (0 where it is no part of the meaning).
+    fn accumulator(&mut self, definition_of: (&str, &str, u64), filter: FilterId, kind: AccumulatorKind) -> AccumulatorId {
+        let (name, of, seconds) = definition_of;
         let source = self.sources.get(usize::from(filter)).map_or("", String::as_str);
-        let seconds = window.map_or(0, |window| window.as_secs());
         let tag = definition(&format!("accumulator|1|{name}|{}|{source}|{of}|{seconds}", self.plan.name));
         let found = self.plan.accumulators.iter().position(|known| known.tag == tag);
         let index = found.unwrap_or_else(|| {

@@ -41,9 +41,9 @@ pub(super) fn window(text: &str) -> Result<Duration, String> {
 pub(super) fn words(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (number, unit) = match seconds {
-        _ if seconds % 86_400 == 0 && seconds > 86_400 => (seconds / 86_400, "day"),
-        _ if seconds % 3_600 == 0 => (seconds / 3_600, "hour"),
-        _ if seconds % 60 == 0 => (seconds / 60, "minute"),
+        _ if seconds.is_multiple_of(86_400) && seconds > 86_400 => (seconds / 86_400, "day"),
+        _ if seconds.is_multiple_of(3_600) => (seconds / 3_600, "hour"),
+        _ if seconds.is_multiple_of(60) => (seconds / 60, "minute"),
         _ => (seconds, "second"),
     };
     if number == 1 { unit.to_owned() } else { format!("{number} {unit}s") }

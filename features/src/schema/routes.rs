@@ -102,7 +102,7 @@ impl Routes {
 
     /// The operation of a method on a route; empty when none is configured.
     pub fn operation(&self, method: &str, route: &str) -> &str {
-        let last = segments(route).last().unwrap_or_default();
+        let last = segments(route).next_back().unwrap_or_default();
         let word = if last.bytes().any(|byte| byte.is_ascii_uppercase()) { last.to_ascii_lowercase() } else { String::new() };
         let key = if word.is_empty() { last } else { word.as_str() };
         let by_word = self.operations.get(key).map(Vec::as_slice).unwrap_or_default();
