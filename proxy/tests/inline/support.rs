@@ -112,7 +112,8 @@ pub async fn until(mut holds: impl FnMut() -> bool) {
 }
 
 pub fn verdict(action: Action, mitigation: Mitigation) -> Reply {
-    Reply::Verdict(Verdict { action: action.into(), mitigation: Some(mitigation), context: (&b"token"[..]).into(), ..Verdict::default() })
+    let context = (&b"token"[..]).into();
+    Reply::Verdict(Box::new(Verdict { action: action.into(), mitigation: Some(mitigation), context, ..Verdict::default() }))
 }
 
 pub fn allow() -> Reply {

@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 /// What the script answers to a transaction.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    Verdict(Verdict),
+    Verdict(Box<Verdict>),
     Error,
     Silence,
 }
@@ -135,7 +135,7 @@ impl Scorer for Service {
                 let payload = frame.payload.unwrap();
                 let reply = match &payload {
                     Payload::Transaction(transaction) => match (service.script)(transaction) {
-                        Reply::Verdict(verdict) => Some(Answer::Verdict(Verdict { transaction_id: transaction.id.clone(), ..verdict })),
+                        Reply::Verdict(verdict) => Some(Answer::Verdict(Verdict { transaction_id: transaction.id.clone(), ..*verdict })),
                         Reply::Error => Some(Answer::Error(FrameError { code: 3, message: "no".to_owned() })),
                         Reply::Silence => None,
                     },
