@@ -9,14 +9,28 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail loudly")
 )]
 
+mod cases;
+mod compile;
+mod decide;
 mod decision;
 mod error;
+mod levels;
+mod limits;
 mod overrides;
 mod policy;
+mod reasons;
+mod risk;
+mod row;
+mod rule;
+mod source;
 
-
+pub use cases::{CASES, CaseResult, run_cases};
 pub use decision::{Action, Decision, Mitigation, Mode, NewDenial, Reason, RuleMatch, Threat};
 pub use error::{PolicyErrors, Problem};
 pub use overrides::{Override, Overrides, Ruling};
-pub use policy::{Combined, Policy, Situation};
+pub use policy::{PACKS, Policy, RuleSummary, Situation};
+pub use risk::Combined;
 pub use telltale_models::{Attribution, Calibrated, ModelScore, Role, Scores};
+
+#[cfg(test)]
+mod tests;

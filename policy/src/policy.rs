@@ -1,15 +1,26 @@
 //! The policy in force: compiled once from YAML, asked for every transaction.
 
+use std::collections::HashMap;
+
 use telltale_features::door::Admitted;
-use telltale_features::kernel::slots::PolicyState;
+use telltale_features::hash::definition;
 use telltale_features::schema::Schema;
 use telltale_features::store::Moment;
 use telltale_features::vector::FeatureVector;
-
-use crate::decision::{Decision, Mode};
-use crate::error::PolicyErrors;
-use crate::overrides::Overrides;
 use telltale_models::{Attribution, Scores};
+
+use crate::compile::{Checker, levels, risk};
+use crate::decision::Mode;
+use crate::error::{PolicyErrors, Problem};
+use crate::levels::Levels;
+use crate::overrides::Overrides;
+use crate::risk::{Combined, Risk};
+use crate::row::{Extension, mentioned_models};
+use crate::rule::{Index, Rule};
+use crate::source::{RawPolicy, RawRoute, parse};
+
+/// The packs that are built in: file name and text.
+pub const PACKS: &[(&str, &str)] = &[("default.yaml", include_str!("../packs/default.yaml"))];
 
 /// Everything that a decision may depend on, policy state apart.
 #[derive(Clone, Copy)]
@@ -32,20 +43,34 @@ pub struct Situation<'a> {
     pub moment: Moment,
 }
 
-/// The models' word as risk.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Combined {
-    /// 0 to 100.
-    pub risk: f64,
-    /// Points of each model, in the order of the scores' parts; they add up to `risk`.
-    pub contributions: Vec<f64>,
-    /// Whether the risk reaches the alert threshold: an explanation is wanted.
-    pub alert: bool,
-}
-
 /// A compiled policy. Immutable; shared as `Arc<Policy>`.
 pub struct Policy {
     digest: String,
+    sources: String,
+    pub(crate) mode: Mode,
+    routes: Vec<RawRoute>,
+    pub(crate) risk: Risk,
+    pub(crate) levels: Levels,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) index: Index,
+    pub(crate) extension: Extension,
+}
+
+/// A rule as a list shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleSummary {
+    /// Identifier.
+    pub id: String,
+    /// Name in words.
+    pub name: String,
+    /// What it asks for.
+    pub action: crate::decision::Action,
+    /// Points it adds to the risk.
+    pub score: f64,
+    /// The mode in force for it where no route says otherwise.
+    pub mode: Mode,
+    /// OWASP and CAPEC tags.
+    pub tags: Vec<String>,
 }
 
 impl Policy {
@@ -54,22 +79,74 @@ impl Policy {
     /// # Errors
     /// When that schema lacks what the pack names.
     pub fn shipped(schema: &Schema) -> Result<Self, PolicyErrors> {
-        Self::from_sources(&[], schema)
+        let files: Vec<_> = PACKS.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        Self::from_sources(&files, schema)
     }
 
-    /// A policy of several files, each given with its name; rules add up, an identifier may stand only once.
+    /// A policy of several files, each given with its name; rules add up, an identifier may stand only once. Of `mode`, `risk`
+    /// and `levels` the last file that has them counts.
     ///
     /// # Errors
     /// Everything that is wrong, with file, line and what is allowed.
     pub fn from_sources(files: &[(String, String)], schema: &Schema) -> Result<Self, PolicyErrors> {
-        let _ = (files, schema);
-        Ok(Self { digest: String::new() })
+        let mut problems = Vec::new();
+        let mut raws: Vec<(&str, RawPolicy)> = Vec::new();
+        for (file, text) in files {
+            match parse(file, text) {
+                Ok(raw) => raws.push((file, raw)),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        let mut scope = schema.scope();
+        let models = mentioned_models(raws.iter().flat_map(|(_, raw)| raw.rules.iter().map(|rule| rule.when.value.as_str())));
+        let extension = Extension::new(schema, &mut scope, models);
+        let mut policy = Self {
+            digest: String::new(),
+            sources: files.iter().map(|(file, text)| format!("{file}\n{text}\n")).collect(),
+            mode: Mode::Monitor,
+            routes: Vec::new(),
+            risk: Risk::default(),
+            levels: Levels::standard(schema),
+            rules: Vec::new(),
+            index: Index::default(),
+            extension,
+        };
+        for (file, raw) in &raws {
+            policy.mode = raw.mode.unwrap_or(policy.mode);
+            policy.routes.extend(raw.routes.iter().cloned());
+            if let Some(raw) = &raw.risk {
+                policy.risk = risk(raw, file, &mut problems);
+            }
+            if let Some(raw) = &raw.levels {
+                policy.levels = levels(raw, file, schema, &scope, &mut problems);
+            }
+        }
+        let mut known = HashMap::new();
+        for (file, raw) in &raws {
+            let mut checker = Checker { file, schema, scope: &scope, levels: &policy.levels, problems: &mut problems };
+            let rules: Vec<Rule> = raw.rules.iter().filter_map(|rule| checker.rule(rule, &mut known)).collect();
+            policy.rules.extend(rules);
+        }
+        if policy.rules.len() > usize::from(u16::MAX) {
+            problems.push(Problem { file: "policy".to_owned(), line: 0, message: "more than 65535 rules".to_owned() });
+        }
+        if !problems.is_empty() {
+            return Err(PolicyErrors { problems });
+        }
+        policy.index = Index::new(&policy.rules);
+        Ok(policy.sealed())
     }
 
-    /// The same policy with another global mode: the switch from watching to enforcing.
+    /// The same policy with another global mode: the switch from watching to enforcing. A rule or route with a mode of its own
+    /// keeps it.
     #[must_use]
-    pub fn with_mode(self, mode: Mode) -> Self {
-        let _ = mode;
+    pub fn with_mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self.sealed()
+    }
+
+    fn sealed(mut self) -> Self {
+        self.digest = format!("{:016x}", definition(&format!("{:?}\n{}", self.mode, self.sources)));
         self
     }
 
@@ -78,14 +155,39 @@ impl Policy {
         &self.digest
     }
 
-    /// Combines what the models said into points of risk.
-    pub fn combine(&self, scores: &Scores) -> Combined {
-        Combined { risk: 0.0, contributions: vec![0.0; scores.parts.len()], alert: false }
+    /// The global mode.
+    pub const fn mode(&self) -> Mode {
+        self.mode
     }
 
-    /// Decides about one transaction. Reads and changes the policy state of its subjects.
-    pub fn decide(&self, situation: &Situation<'_>, state: &mut PolicyState) -> Decision {
-        let _ = (situation, state);
-        Decision::default()
+    /// Combines what the models said into points of risk.
+    pub fn combine(&self, scores: &Scores) -> Combined {
+        self.risk.combine(scores)
+    }
+
+    /// The rules in the order of the files.
+    pub fn rules(&self) -> impl Iterator<Item = RuleSummary> + '_ {
+        self.rules.iter().map(|rule| RuleSummary {
+            id: rule.id.to_string(),
+            name: rule.name.to_string(),
+            action: rule.action,
+            score: rule.score,
+            mode: rule.mode.unwrap_or(self.mode),
+            tags: rule.tags.to_vec(),
+        })
+    }
+
+    /// The mode of a rule for a route: its own, else the route's, else the policy's. `Off` of the whole policy is final.
+    pub(crate) fn mode_of(&self, rule: &Rule, route: &str, method: &str) -> Mode {
+        if self.mode == Mode::Off {
+            return Mode::Off;
+        }
+        let for_route = || {
+            let here = |known: &&RawRoute| {
+                known.route.value == route && (known.methods.is_empty() || known.methods.iter().any(|known| known == method))
+            };
+            self.routes.iter().rev().find(here).map(|known| known.mode)
+        };
+        rule.mode.or_else(for_route).unwrap_or(self.mode)
     }
 }
