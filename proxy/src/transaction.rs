@@ -1,5 +1,6 @@
 //! Conversion: a clean request becomes a `Transaction`, an answer becomes an `Outcome`. The only place that fills wire types.
 
+use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -23,7 +24,8 @@ pub struct Sample {
 
 /// The transaction of a request. The header list is what the upstream gets, without what the proxy adds.
 pub fn transaction(parts: &Parts, clean: &Clean, service: &str, time: SystemTime) -> Transaction {
-    let headers = clean.headers.iter().map(|(name, value)| Header { name: name.as_str().to_owned(), value: text(value) }).collect();
+    let headers =
+        clean.headers.iter().map(|(name, value)| Header { name: name.as_str().to_owned(), value: text(value).into_owned() }).collect();
     Transaction {
         id: crate::id::fresh(),
         time: Some(timestamp(time)),
@@ -59,16 +61,16 @@ pub fn response(status: u16, headers: &HeaderMap) -> HttpResponse {
     let headers = headers.iter().filter(|(name, _)| kept(name));
     HttpResponse {
         status: u32::from(status),
-        headers: headers.map(|(name, value)| Header { name: name.as_str().to_owned(), value: text(value) }).collect(),
+        headers: headers.map(|(name, value)| Header { name: name.as_str().to_owned(), value: text(value).into_owned() }).collect(),
         ..HttpResponse::default()
     }
 }
 
 /// A header's value as text; bytes that are not UTF-8 are read as Latin-1.
-fn text(value: &HeaderValue) -> String {
+pub(crate) fn text(value: &HeaderValue) -> Cow<'_, str> {
     match std::str::from_utf8(value.as_bytes()) {
-        Ok(text) => text.to_owned(),
-        Err(_) => value.as_bytes().iter().map(|byte| char::from(*byte)).collect(),
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => Cow::Owned(value.as_bytes().iter().map(|byte| char::from(*byte)).collect()),
     }
 }
 

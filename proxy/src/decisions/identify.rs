@@ -8,12 +8,13 @@ use telltale_proto::v1::location::Place;
 use telltale_proto::v1::{EntitySelector, Normalization};
 
 use super::{Clues, EntityKey};
+use crate::transaction::text;
 
 /// The key of that selector's entity in a request, if it has one.
 pub(super) fn key(selector: &EntitySelector, clues: &Clues<'_>, secret: &[u8; 32]) -> Option<EntityKey> {
     let places = selector.locations.iter().filter_map(|location| location.place.as_ref());
-    let found = places.filter_map(|place| find(place, clues)).find(|value| !value.is_empty())?;
-    Some(hash(&selector.r#type, &normalise(found, selector.normalization())?, secret))
+    let found = places.filter_map(|place| find(place, clues)).find(|value| !value.trim().is_empty())?;
+    Some(hash(&selector.r#type, &normalise(found.trim(), selector.normalization()), secret))
 }
 
 /// Key of an entity: BLAKE3 keyed by `secret` over type name, a zero byte, the normalised identifier; its first 16 bytes.
@@ -31,20 +32,20 @@ pub(super) fn hash(type_name: &str, identifier: &str, secret: &[u8; 32]) -> Enti
 fn find<'a>(place: &Place, clues: &Clues<'a>) -> Option<Cow<'a, str>> {
     match place {
         Place::Address(wanted) => wanted.then(|| Cow::Owned(clues.client.to_string())),
-        Place::Header(name) => clues.headers.get(name.as_str()).map(|value| String::from_utf8_lossy(value.as_bytes())),
-        Place::Cookie(name) => cookie(clues.headers, name).map(Cow::Borrowed),
+        Place::Header(name) => clues.headers.get(name.as_str()).map(text),
+        Place::Cookie(name) => cookie(clues.headers, name).map(Cow::Owned),
         Place::Query(name) => parameter(clues.query, name),
     }
 }
 
-/// The first cookie of that name (RFC 6265 §4.2).
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-    lines
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.split_once('='))
-        .find(|(known, _)| known.trim() == name)
-        .map(|(_, value)| value.trim())
+/// The first cookie of that name (RFC 6265 §5.4), without quotes around it.
+// INVARIANT: a value written in another way that the upstream takes for the same must give the same key, else a denial is evaded.
+fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get_all(header::COOKIE).iter().map(text).find_map(|line| {
+        let mut pairs = line.split(';').filter_map(|pair| pair.trim().split_once('='));
+        let (_, value) = pairs.find(|(known, _)| known.trim_end() == name)?;
+        Some(value.trim_start().trim_matches('"').to_owned())
+    })
 }
 
 /// The first query parameter of that name, decoded.
@@ -79,16 +80,15 @@ fn decode(text: &str) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8_lossy(&out).into_owned())
 }
 
-fn normalise(value: Cow<'_, str>, how: Normalization) -> Option<Cow<'_, str>> {
-    Some(match how {
-        Normalization::Unspecified => value,
-        Normalization::Lowercase => Cow::Owned(value.trim().to_ascii_lowercase()),
-        Normalization::Address => {
-            let address: IpAddr = value.trim().parse().ok()?;
-            Cow::Owned(match address.to_canonical() {
-                IpAddr::V4(v4) => v4.to_string(),
-                IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).to_string(),
-            })
-        }
-    })
+/// One form of a trimmed identifier.
+fn normalise(value: &str, how: Normalization) -> Cow<'_, str> {
+    match how {
+        Normalization::Unspecified => Cow::Borrowed(value),
+        Normalization::Lowercase => Cow::Owned(value.to_ascii_lowercase()),
+        Normalization::Address => Cow::Owned(match value.parse::<IpAddr>().map(|address| address.to_canonical()) {
+            Ok(IpAddr::V4(address)) => address.to_string(),
+            Ok(IpAddr::V6(address)) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).to_string(),
+            Err(_) => value.to_ascii_lowercase(),
+        }),
+    }
 }
