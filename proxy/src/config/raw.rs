@@ -133,7 +133,7 @@ impl Default for RawSettings {
 impl Default for RawScorer {
     fn default() -> Self {
         Self {
-            address: "http://127.0.0.1:7700".to_owned(),
+            address: "http://127.0.0.1:7410".to_owned(),
             token_file: String::new(),
             streams: 1,
             deadline_ms: 5,
