@@ -157,6 +157,7 @@ fn errors_name_file_line_and_what_is_allowed() {
         ("POST **/login", "POST login", &["t.yaml:9", "`POST login`"]),
         ("name: users,", "name: Users,", &["t.yaml:16", "`Users`", "small letters"]),
         ("name: failed,", "name: users,", &["t.yaml:16", "`address.users_10m` is declared twice"]),
+        ("aggregation: distinct, of: user", "aggregation: novelty, of: user", &["t.yaml:16", "`novelty` takes one window"]),
         ("keep_names: true", "max_bytes: 100", &["t.yaml", "`address` may need", "allows 100"]),
     ];
     for (from, to, wanted) in cases {
@@ -358,6 +359,8 @@ fn features_are_listed_and_explained() {
     assert_eq!((explained.of.as_str(), explained.phase, explained.includes_event), ("user", Phase::Outcome, true));
     assert!(explained.feature.meaning.ends_with("during the last 10 minutes"));
     assert!(schema.explain("address.user_failed_10m").unwrap_err().contains("did you mean `address.users_failed_10m`"));
+    let device = schema.explain("user.device_new").unwrap();
+    assert_eq!(device.warm_after, std::time::Duration::from_secs(30 * 86_400), "novelty keeps its plain name");
     let selectors = schema.selectors();
     assert!(selectors.iter().any(|selector| selector.entity == "session" && selector.places == [Place::Cookie("sid".to_owned())]));
 }

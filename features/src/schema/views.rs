@@ -290,12 +290,19 @@ impl Views {
         let Some(index) = compiler.member(of, context.phase) else { return Ok(()) };
         let Some(bit) = bit(compiler, builder, context, raw.filter.as_ref())? else { return Ok(()) };
         let member = builder.member(index, &of.value)?;
+        let novelty = raw.aggregation.value == "novelty";
+        if novelty && windows.len() > 1 {
+            compiler.problem(line(&raw.name), "`novelty` takes one window, its horizon, and keeps its plain name".to_owned());
+            return Ok(());
+        }
         for (text, window) in windows {
+            // The horizon of novelty is part of what it says: the name carries no window.
+            let text = if novelty { "" } else { text };
             let Some(feature) = self.feature(compiler, context, Some(*window), text) else { continue };
-            let read = if raw.aggregation.value == "distinct" {
-                Read::Distinct { of: builder.distinct(bit, member, &of.value, *window), window: *window }
-            } else {
+            let read = if novelty {
                 Read::Novelty(builder.novelty(bit, member, &of.value, *window))
+            } else {
+                Read::Distinct { of: builder.distinct(bit, member, &of.value, *window), window: *window }
             };
             builder.read(read, feature, 1.0);
         }
