@@ -3,7 +3,6 @@
 use telltale_features::entity::{EntityId, Subjects};
 use telltale_features::expr::Row;
 use telltale_features::kernel::slots::{PolicyState, Slot, SlotChange};
-use telltale_features::schema::RowBuffers;
 use telltale_features::time::Timestamp;
 
 use crate::compile::aimed;
@@ -39,8 +38,7 @@ impl Policy {
         let subjects = &situation.admitted.subjects;
         let now = situation.moment.now;
         let fields = situation.schema.fields(situation.admitted);
-        let mut room = RowBuffers::default();
-        self.extension.fill(situation, &fields, state, &self.levels, &mut room);
+        let room = self.extension.fill(situation, &fields, state, &self.levels);
         let row = room.row(&fields);
 
         let ruling = situation.overrides.ruling(subjects, now);
@@ -51,7 +49,7 @@ impl Policy {
             Some(ruling) => overrule(&mut decision, ruling),
             None => {
                 choose(&mut decision, &found, &standing);
-                self.remember(situation, &found, &row, state, &mut decision);
+                decision.denials = self.remember(situation, &found, &row, state);
             }
         }
         let origin = Origin { rule: found.iter().find(|found| found.rule.evidence > 0.0).map(|found| found.rule.id.clone()), now };
@@ -105,7 +103,7 @@ impl Policy {
             let reason = of_rule(&rule.id, &rule.reason, rule.when.reads(), rule.score, row);
             found.push(Found { rule, enforced: mode == Mode::Enforce, entity, retry_after_ms, reason });
         }
-        found.sort_by(|a, b| (b.enforced, b.rule.action).cmp(&(a.enforced, a.rule.action)));
+        found.sort_by_key(|found| std::cmp::Reverse((found.enforced, found.rule.action)));
         found
     }
 
@@ -135,8 +133,9 @@ impl Policy {
         }
     }
 
-    /// Writes evidence and denials.
-    fn remember(&self, situation: &Situation<'_>, found: &[Found<'_>], row: &Row<'_>, state: &mut PolicyState, decision: &mut Decision) {
+    /// Writes evidence and denials. Returns the denials that begin.
+    fn remember(&self, situation: &Situation<'_>, found: &[Found<'_>], row: &Row<'_>, state: &mut PolicyState) -> Vec<NewDenial> {
+        let mut denials = Vec::new();
         let now = situation.moment.now;
         for found in found {
             if found.rule.evidence > 0.0 {
@@ -151,7 +150,7 @@ impl Policy {
             let until = now.plus(denial.duration);
             state.change(entity.kind, tag, SlotChange::Mark { until });
             if found.enforced {
-                decision.denials.push(NewDenial {
+                denials.push(NewDenial {
                     entity,
                     action: found.rule.action,
                     mitigation: aimed(&found.rule.mitigation, Some(entity), Some(until)),
@@ -161,6 +160,7 @@ impl Policy {
                 });
             }
         }
+        denials
     }
 }
 

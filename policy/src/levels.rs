@@ -48,7 +48,7 @@ impl Levels {
     }
 
     /// The greatest level that reaches that subject from another one of this transaction.
-    pub fn propagated(&self, state: &PolicyState, subjects: &Subjects, to: EntityType, numbers: &[f64], now: Timestamp) -> f64 {
+    pub fn propagated(&self, state: &PolicyState, subjects: &Subjects, to: EntityType, (numbers, now): (&[f64], Timestamp)) -> f64 {
         let from = subjects.iter().filter(|other| other.id.kind != to && self.is_hostile_type(other.id.kind));
         from.map(|other| {
             let kind = other.id.kind;
@@ -81,7 +81,7 @@ impl Levels {
             let kind = subject.id.kind;
             let own = self.own(state, kind, now);
             let reached = match self.is_hostile_type(kind) {
-                true => self.propagated(state, subjects, kind, numbers, now),
+                true => self.propagated(state, subjects, kind, (numbers, now)),
                 false => 0.0,
             };
             let origin = match (&origin.rule, reached > own) {

@@ -43,13 +43,14 @@ impl Extension {
         Self { types, models, operation, method }
     }
 
-    /// Fills a row for the whole scope.
-    pub fn fill(&self, situation: &Situation<'_>, fields: &Fields<'_>, state: &PolicyState, levels: &Levels, room: &mut RowBuffers) {
-        situation.schema.fill(fields, situation.vector, room);
+    /// A row for the whole scope, texts apart.
+    pub fn fill(&self, situation: &Situation<'_>, fields: &Fields<'_>, state: &PolicyState, levels: &Levels) -> RowBuffers {
+        let mut room = RowBuffers::default();
+        situation.schema.fill(fields, situation.vector, &mut room);
         let subjects = &situation.admitted.subjects;
         let now = situation.moment.now;
         let reached = self.types.iter().filter(|kind| levels.is_hostile_type(**kind) && subjects.of(**kind).is_some());
-        let reached = reached.map(|kind| levels.propagated(state, subjects, *kind, &room.numbers, now)).fold(0.0, f64::max);
+        let reached = reached.map(|kind| levels.propagated(state, subjects, *kind, (&room.numbers, now))).fold(0.0, f64::max);
         room.numbers.push(situation.combined.risk);
         room.numbers.push(reached);
         for kind in &self.types {
@@ -61,6 +62,7 @@ impl Extension {
         }
         room.flags.extend(self.types.iter().map(|kind| state.holds(*kind, PROVED, now)));
         room.flags.extend(self.types.iter().map(|kind| subjects.of(*kind).is_some_and(|subject| subject.verified)));
+        room
     }
 
     /// Operation and method of a row.
