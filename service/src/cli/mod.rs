@@ -1,7 +1,13 @@
 //! The command line: one subcommand a file. What enters is arguments, what leaves is an exit code; no logic lives here.
 
+pub mod config;
+pub mod entities;
+pub mod features;
+pub mod models;
 pub mod replay;
+pub mod rules;
 pub mod serve;
+pub mod train;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,6 +33,18 @@ enum Command {
     Serve(serve::Args),
     /// Sends recorded or foreign input the whole way, at event time.
     Replay(replay::Args),
+    /// What is counted of whom.
+    Features(features::Args),
+    /// Is the policy right, and does it do what its cases say?
+    Rules(rules::Args),
+    /// What stands in a model repository.
+    Models(models::Args),
+    /// Trains a native model on a feature file.
+    Train(train::Args),
+    /// Is this configuration right?
+    Config(config::Args),
+    /// Overrides and standing decisions of a running scorer.
+    Entities(entities::Args),
     /// Writes or sends labelled, simulated traffic.
     Simulate(simulate::Args),
     /// Runs the demonstration: a small shop, customers, attackers, and what Telltale made of them.
@@ -57,6 +75,12 @@ fn run(command: Command) -> Result<(), CommandError> {
     match command {
         Command::Serve(args) => serve::run(args),
         Command::Replay(args) => replay::run(args),
+        Command::Features(args) => features::run(args),
+        Command::Rules(args) => rules::run(args),
+        Command::Models(args) => models::run(args),
+        Command::Train(args) => train::run(args),
+        Command::Config(args) => config::run(args),
+        Command::Entities(args) => entities::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Eval(args) => eval::run(args),

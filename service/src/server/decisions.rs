@@ -155,6 +155,13 @@ impl Decisions {
         all
     }
 
+    /// How many overrides and how many denials stand.
+    pub fn counts(&self) -> (usize, usize) {
+        let inner = self.inner.lock();
+        let denials = inner.table.values().filter(|decision| decision.origin == v1::DecisionOrigin::Rule as i32).count();
+        (inner.table.len() - denials, denials)
+    }
+
     fn changed(&self, inner: &mut Inner, id: String) {
         inner.version += 1;
         inner.unsaved = true;
@@ -186,6 +193,9 @@ impl Decisions {
 
 impl Inner {
     fn make_room(&mut self) {
+        if self.table.len() <= DENIALS {
+            return;
+        }
         let denials = self.table.values().filter(|decision| decision.origin == v1::DecisionOrigin::Rule as i32).count();
         if denials <= DENIALS {
             return;

@@ -21,7 +21,7 @@ pub fn routes(service: Arc<Service>) -> Router {
 }
 
 async fn metrics(State(service): State<Arc<Service>>) -> impl IntoResponse {
-    match service.metrics.text(&service.engine, service.admission.running()) {
+    match service.metrics.text(&service) {
         Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], error.to_string()),
     }

@@ -2,10 +2,9 @@
 
 use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 use telltale_features::store::Store;
-use telltale_features::store::embedded::EmbeddedStore;
 
+use super::Service;
 use crate::journal::JournalStats;
-use crate::score::Engine;
 
 /// All of them.
 pub struct Metrics {
@@ -36,8 +35,8 @@ pub struct Metrics {
     pub degraded: IntCounter,
     /// Policy reloads, by result.
     pub reloads: IntCounterVec,
-    /// Standing decisions, by origin.
-    pub standing: IntGaugeVec,
+    standing: IntGaugeVec,
+    remembered: IntGaugeVec,
     running: IntGauge,
     entities: IntGauge,
     entity_bytes: IntGauge,
@@ -92,6 +91,7 @@ impl Metrics {
             degraded: counter("telltale_degraded_total", "Verdicts that lacked something.")?,
             reloads: counters("telltale_policy_reloads_total", "Policy reloads.", "result")?,
             standing: gauges("telltale_standing_decisions", "Standing decisions.", "origin")?,
+            remembered: gauges("telltale_remembered", "What is remembered of transactions.", "what")?,
             running: gauge("telltale_running", "Transactions being scored.")?,
             entities: gauge("telltale_store_entities", "Entities held.")?,
             entity_bytes: gauge("telltale_store_bytes", "Bytes of entity state held.")?,
@@ -106,9 +106,16 @@ impl Metrics {
     ///
     /// # Errors
     /// When the text cannot be encoded.
-    pub fn text(&self, engine: &Engine<EmbeddedStore>, running: usize) -> prometheus::Result<String> {
+    pub fn text(&self, service: &Service) -> prometheus::Result<String> {
+        let engine = &service.engine;
         let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        self.running.set(signed(running as u64));
+        self.running.set(signed(service.admission.running() as u64));
+        let (remembered, early) = service.memory.sizes();
+        self.remembered.with_label_values(&["transactions"]).set(signed(remembered as u64));
+        self.remembered.with_label_values(&["early_outcomes"]).set(signed(early as u64));
+        let (overrides, denials) = service.decisions.counts();
+        self.standing.with_label_values(&["override"]).set(signed(overrides as u64));
+        self.standing.with_label_values(&["rule"]).set(signed(denials as u64));
         let store = engine.store.stats();
         self.entities.set(signed(store.entities.iter().sum()));
         self.entity_bytes.set(signed(store.bytes.iter().sum()));

@@ -136,11 +136,11 @@ impl Service {
         let (outcome, clamps) = convert::outcome(wire, "outcome")?;
         self.count(&clamps);
         let id = outcome.transaction_id.clone();
-        let context = self.context(&token, &id, Some(&outcome));
-        let context = context?;
         if !self.memory.first_report("outcome", &id) {
             return Ok(true);
         }
+        let context = self.context(&token, &id, Some(&outcome));
+        let context = context.inspect_err(|_| self.memory.forget_report("outcome", &id))?;
         self.metrics.reports.with_label_values(&["outcome"]).inc();
         let Some(context) = context else { return Ok(false) };
         let applied = self.engine.apply_outcome(outcome, &context, self.engine.live()).await;
@@ -155,10 +155,12 @@ impl Service {
     pub async fn label(&self, wire: v1::Label) -> Result<bool, CallError> {
         let token = wire.context.clone();
         let label = convert::label(wire, "label")?;
-        let context = self.context(&token, &label.transaction_id, None)?;
-        if !self.memory.first_report(&format!("label {:?}", label.kind), &label.transaction_id) {
+        let kind = format!("label {:?}", label.kind);
+        if !self.memory.first_report(&kind, &label.transaction_id) {
             return Ok(true);
         }
+        let context = self.context(&token, &label.transaction_id, None);
+        let context = context.inspect_err(|_| self.memory.forget_report(&kind, &label.transaction_id))?;
         self.metrics.reports.with_label_values(&["label"]).inc();
         if let Some(context) = context {
             self.engine.apply_label(&label, &context, self.engine.live()).await;

@@ -1,0 +1,151 @@
+//! `telltale entities`: overrides and standing decisions of a running scorer, over its admin listener.
+
+use std::time::Duration;
+
+use telltale_proto::{json, v1};
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Channel, Endpoint};
+
+use super::Shape;
+use crate::convert;
+use crate::error::CommandError;
+
+/// Arguments of `telltale entities`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  telltale entities override address 192.0.2.7 deny --for 1h --reason 'scans us'
+  telltale entities override user anna allow --reason 'penetration test'
+  telltale entities override address 192.0.2.7 remove
+  telltale entities decisions --output json")]
+pub struct Args {
+    /// Admin listener of the scorer.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7411", global = true)]
+    admin: String,
+    /// File that holds a bearer token.
+    #[arg(long, value_name = "FILE", global = true)]
+    token_file: Option<std::path::PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Denies or exempts an entity, or takes that back.
+    Override {
+        /// Entity type: address, user, session, …
+        kind: String,
+        /// Its identifier in clear.
+        id: String,
+        /// What is ruled.
+        #[arg(value_enum)]
+        ruling: RulingArg,
+        /// How long: `90s`, `15m`, `12h`, `7d`; absent: until removed.
+        #[arg(long = "for", value_name = "TIME", value_parser = lasting)]
+        lasts: Option<Duration>,
+        /// Why.
+        #[arg(long, default_value = "")]
+        reason: String,
+        #[command(flatten)]
+        shape: Shape,
+    },
+    /// Lists standing decisions.
+    Decisions {
+        #[command(flatten)]
+        shape: Shape,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum RulingArg {
+    Deny,
+    Allow,
+    Remove,
+}
+
+type Client = v1::entities_client::EntitiesClient<Channel>;
+
+/// Runs the command.
+///
+/// # Errors
+/// When the scorer cannot be reached or refuses.
+pub fn run(args: Args) -> Result<(), CommandError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CommandError::failed)?;
+    runtime.block_on(call(args))
+}
+
+async fn call(args: Args) -> Result<(), CommandError> {
+    let endpoint = Endpoint::from_shared(format!("http://{}", args.admin)).map_err(CommandError::usage)?;
+    let channel = endpoint.connect().await.map_err(|error| {
+        let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+        CommandError::failed(format!("no scorer answers at `{}`: {cause}", args.admin))
+    })?;
+    let token = args.token_file.as_deref().map(std::fs::read_to_string).transpose().map_err(CommandError::usage)?;
+    let mut client = Client::new(channel);
+    match args.command {
+        Command::Override { kind, id, ruling, lasts, reason, shape } => {
+            let action = match ruling {
+                RulingArg::Deny => v1::Action::Block,
+                RulingArg::Allow => v1::Action::Allow,
+                RulingArg::Remove => v1::Action::Unspecified,
+            };
+            let request = v1::OverrideRequest {
+                entity: Some(v1::Entity { r#type: kind, id, ..Default::default() }),
+                action: action.into(),
+                duration: lasts
+                    .map(|lasts| pbjson_types::Duration { seconds: i64::try_from(lasts.as_secs()).unwrap_or(i64::MAX), nanos: 0 }),
+                reason,
+            };
+            let answer = client.r#override(with_token(request, token.as_deref())?).await.map_err(refused)?.into_inner();
+            shape.print(&answer, || answer.decision.as_ref().map_or("removed".to_owned(), line))
+        }
+        Command::Decisions { shape } => {
+            let request = with_token(v1::ListDecisionsRequest {}, token.as_deref())?;
+            let answer = client.list_decisions(request).await.map_err(refused)?.into_inner();
+            shape.print(&answer, || match answer.decisions.as_slice() {
+                [] => "no standing decisions".to_owned(),
+                decisions => decisions.iter().map(line).collect::<Vec<_>>().join("\n"),
+            })
+        }
+    }
+}
+
+fn with_token<T>(message: T, token: Option<&str>) -> Result<tonic::Request<T>, CommandError> {
+    let mut request = tonic::Request::new(message);
+    if let Some(token) = token {
+        let value = MetadataValue::try_from(format!("Bearer {}", token.trim())).map_err(CommandError::usage)?;
+        request.metadata_mut().insert("authorization", value);
+    }
+    Ok(request)
+}
+
+fn refused(status: tonic::Status) -> CommandError {
+    match status.code() {
+        tonic::Code::InvalidArgument => CommandError::usage(status.message()),
+        _ => CommandError::failed(format!("{}: {}", status.code(), status.message())),
+    }
+}
+
+fn line(decision: &v1::Decision) -> String {
+    let action = convert::action_from_proto(decision.action).map_or("none", telltale_policy::Action::name);
+    let entity = decision.entity.as_ref();
+    let (kind, who) = entity.map_or((String::new(), String::new()), |entity| {
+        let who = if entity.id.is_empty() { convert::hex(&entity.key) } else { entity.id.clone() };
+        (entity.r#type.clone(), who)
+    });
+    let until = decision.until.as_ref().and_then(|until| json::write(until).ok()).unwrap_or_else(|| "removed by hand".to_owned());
+    format!("{action:<11} {kind} {who}  until {until}  by {}: {}", decision.author, decision.reason)
+}
+
+fn lasting(text: &str) -> Result<Duration, String> {
+    let allowed = || format!("`{text}` is no time; allowed: a number and s, m, h or d, such as 90s or 7d");
+    let (digits, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(allowed)?;
+    let amount: u64 = digits.parse().map_err(|_| allowed())?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err(allowed()),
+    };
+    amount.checked_mul(seconds).map(Duration::from_secs).ok_or_else(allowed)
+}

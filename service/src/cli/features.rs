@@ -1,0 +1,143 @@
+//! `telltale features`: what is counted of whom.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use telltale_features::schema::Schema;
+
+use super::Shape;
+use crate::error::CommandError;
+use crate::in_force::yaml_files;
+use crate::setup;
+
+/// Arguments of `telltale features`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  telltale features list
+  telltale features explain address.requests_1m
+  telltale features check my-schema.yaml --output json")]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// All features with their meaning.
+    List {
+        /// Schema file or folder; absent: the built-in one.
+        #[arg(long, value_name = "PATH")]
+        schema: Option<PathBuf>,
+        #[command(flatten)]
+        shape: Shape,
+    },
+    /// One feature: what it counts, when it is read, what it is without evidence.
+    Explain {
+        /// Its name.
+        name: String,
+        /// Schema file or folder; absent: the built-in one.
+        #[arg(long, value_name = "PATH")]
+        schema: Option<PathBuf>,
+        #[command(flatten)]
+        shape: Shape,
+    },
+    /// Compiles a schema and says how large its state may become, or what is wrong with it.
+    Check {
+        /// Schema file or folder; absent: the built-in one.
+        schema: Option<PathBuf>,
+        #[command(flatten)]
+        shape: Shape,
+    },
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the schema cannot be used, or has no such feature.
+pub fn run(args: Args) -> Result<(), CommandError> {
+    match args.command {
+        Command::List { schema, shape } => list(&setup::schema(schema.as_deref()).map_err(CommandError::usage)?, shape),
+        Command::Explain { name, schema, shape } => explain(&setup::schema(schema.as_deref()).map_err(CommandError::usage)?, &name, shape),
+        Command::Check { schema, shape } => check(schema, shape),
+    }
+}
+
+fn list(schema: &Schema, shape: Shape) -> Result<(), CommandError> {
+    let features = schema.list();
+    let value: Vec<Value> = features
+        .iter()
+        .map(|feature| {
+            json!({
+                "name": feature.name, "hash": feature.hash, "entity": feature.entity, "aggregation": feature.aggregation,
+                "window_seconds": feature.window.map(|window| window.as_secs()), "meaning": feature.meaning,
+            })
+        })
+        .collect();
+    shape.print(&value, || {
+        let mut lines: Vec<String> =
+            features.iter().map(|feature| format!("{:<44} {}  {}", feature.name, feature.hash, feature.meaning)).collect();
+        lines.push(format!("{} features, schema {}", features.len(), schema.digest()));
+        lines.join("\n")
+    })
+}
+
+fn explain(schema: &Schema, name: &str, shape: Shape) -> Result<(), CommandError> {
+    let explained = schema.explain(name).map_err(CommandError::usage)?;
+    let feature = &explained.feature;
+    let read = if explained.includes_event { "after the event is counted" } else { "before the event is counted" };
+    let value = json!({
+        "name": feature.name, "hash": feature.hash, "entity": feature.entity, "aggregation": feature.aggregation, "of": explained.of,
+        "filter": explained.filter, "window_seconds": feature.window.map(|window| window.as_secs()), "phase": explained.phase.name(),
+        "includes_event": explained.includes_event, "without_evidence": explained.without_evidence,
+        "warm_after_seconds": explained.warm_after.as_secs(), "meaning": feature.meaning,
+    });
+    shape.print(&value, || {
+        let or = |text: &str, otherwise: &str| if text.is_empty() { otherwise.to_owned() } else { text.to_owned() };
+        [
+            format!("{}: {}", feature.name, feature.meaning),
+            format!("  entity            {}", or(&feature.entity, "the transaction itself")),
+            format!("  aggregation       {} of {}", feature.aggregation, or(&explained.of, "events")),
+            format!("  filter            {}", or(&explained.filter, "every event")),
+            format!("  events            come with the {}", explained.phase.name()),
+            format!("  read              {read}"),
+            format!("  without evidence  {}", explained.without_evidence),
+            format!("  warm after        {} s", explained.warm_after.as_secs()),
+            format!("  definition        {}", feature.hash),
+        ]
+        .join("\n")
+    })
+}
+
+fn check(path: Option<PathBuf>, shape: Shape) -> Result<(), CommandError> {
+    let (sizes, features, digest) = match &path {
+        None => {
+            let schema = Schema::shipped();
+            (schema.sizes(), schema.features().len(), schema.digest().to_owned())
+        }
+        Some(path) => {
+            let files = yaml_files(path).map_err(|error| CommandError::usage(format!("cannot read `{}`: {error}", path.display())))?;
+            let report = Schema::check(&files);
+            if !report.problems.is_empty() {
+                let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+                return Err(CommandError::usage(problems.join("\n")));
+            }
+            (report.entities, report.features, report.digest)
+        }
+    };
+    let value = json!({
+        "digest": digest, "features": features,
+        "entities": sizes.iter().map(|entity| json!({
+            "entity": entity.entity, "features": entity.features, "sections": entity.sections,
+            "worst_bytes": entity.worst_bytes, "max_bytes": entity.max_bytes, "ttl_seconds": entity.ttl.as_secs(),
+        })).collect::<Vec<_>>(),
+    });
+    shape.print(&value, || {
+        let mut lines = vec![format!("{:<14}{:>10}{:>10}{:>14}{:>14}", "entity", "features", "sections", "worst bytes", "allowed")];
+        lines.extend(sizes.iter().map(|entity| {
+            let (features, sections) = (entity.features, entity.sections);
+            format!("{:<14}{features:>10}{sections:>10}{:>14}{:>14}", entity.entity, entity.worst_bytes, entity.max_bytes)
+        }));
+        lines.push(format!("{features} features, schema {digest}: usable"));
+        lines.join("\n")
+    })
+}
