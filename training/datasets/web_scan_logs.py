@@ -1,7 +1,8 @@
 """Turns the `web_scan_logs` set into access-log lines in the combined format.
 
 Enters: `requests.csv.gz` of both parts. Leaves: one log in time order on the given path, and beside it `<path>.truth.json`
-with the scans: tool, address, first and last request (one address was used by two tools at different hours). Never changes a path, a status or a user agent.
+with the scans: tool, address, first and last request (one address was used by two tools at different hours). Never changes a
+path, a status or a user agent.
 """
 
 import argparse
@@ -30,7 +31,8 @@ def scans(rows: list[dict[str, str]]) -> list[dict[str, object]]:
         if row["label"] == "1":
             found.setdefault((row["source"], row["ip"]), []).append(row["ts"])
     return [
-        {"tool": tool, "ip": ip, "first": min(times), "last": max(times), "requests": len(times)} for (tool, ip), times in sorted(found.items())
+        {"tool": tool, "ip": ip, "first": min(times), "last": max(times), "requests": len(times)}
+        for (tool, ip), times in sorted(found.items())
     ]
 
 
