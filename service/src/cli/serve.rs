@@ -100,7 +100,8 @@ fn log(log: &Log) -> Result<(), CommandError> {
     let filter = EnvFilter::try_new(&log.level).map_err(|error| {
         CommandError::usage(format!("`log.level` is `{}`: {error}; allowed: error, warn, info, debug, trace", log.level))
     })?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let lines = tracing_subscriber::fmt().with_ansi(terminal).with_env_filter(filter).with_writer(std::io::stderr);
     let set = if log.json { lines.json().try_init() } else { lines.try_init() };
     set.map_err(CommandError::failed)
 }

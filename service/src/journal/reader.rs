@@ -84,6 +84,9 @@ pub struct JournalReader {
     waiting: BinaryHeap<Reverse<Waiting>>,
     gaps: BTreeMap<u64, u64>,
     next: Option<u64>,
+    /// Number of the file being read, from 1, and of the one whose beginning says what was in force.
+    file: usize,
+    described_by: Option<usize>,
     ready: VecDeque<JournalRecord>,
     stats: ReadStats,
 }
@@ -102,6 +105,8 @@ impl JournalReader {
             waiting: BinaryHeap::new(),
             gaps: BTreeMap::new(),
             next: None,
+            file: 0,
+            described_by: None,
             ready: VecDeque::new(),
             stats: ReadStats::default(),
         })
@@ -160,8 +165,11 @@ impl JournalReader {
                 self.gaps.insert(gap.first, gap.last);
             }
             // The beginning of each later file repeats what the order has said already.
-            _ if record.sequence == 0 && self.next.is_some() => {}
-            _ if record.sequence == 0 => self.ready.push_back(record),
+            _ if record.sequence == 0 => {
+                if self.next.is_none() && *self.described_by.get_or_insert(self.file) == self.file {
+                    self.ready.push_back(record);
+                }
+            }
             _ => {
                 if self.next.is_none_or(|next| record.sequence >= next) {
                     self.waiting.push(Reverse(Waiting(record)));
@@ -244,6 +252,7 @@ impl JournalReader {
             return Ok(true);
         }
         self.open = Some((path, file));
+        self.file += 1;
         Ok(true)
     }
 }
