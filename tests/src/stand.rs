@@ -87,17 +87,17 @@ impl Scorer {
 
     /// A connection to its scoring listener.
     pub async fn client(&self) -> ScorerClient<Channel> {
-        ScorerClient::new(connect(self.scoring).await).max_decoding_message_size(64 << 20).max_encoding_message_size(64 << 20)
+        ScorerClient::new(connect(self.scoring)).max_decoding_message_size(64 << 20).max_encoding_message_size(64 << 20)
     }
 
     /// Overrides and standing decisions.
     pub async fn entities(&self) -> EntitiesClient<Channel> {
-        EntitiesClient::new(connect(self.admin).await)
+        EntitiesClient::new(connect(self.admin))
     }
 
     /// The stream of standing decisions.
     pub async fn decisions(&self) -> DecisionsClient<Channel> {
-        DecisionsClient::new(connect(self.scoring).await)
+        DecisionsClient::new(connect(self.scoring))
     }
 }
 
@@ -114,7 +114,7 @@ fn configuration(data: &Path, sections: &str, at: Addresses) -> String {
 }
 
 /// A lazy connection: it is made at the first call and again whenever it is lost.
-async fn connect(address: SocketAddr) -> Channel {
+pub fn connect(address: SocketAddr) -> Channel {
     Endpoint::from_shared(format!("http://{address}")).unwrap_or_else(|_| Endpoint::from_static("http://127.0.0.1:1")).connect_lazy()
 }
 

@@ -146,7 +146,8 @@ impl Bench {
             let tx = self.domain(wire)?;
             self.clock.advance_to(tx.time);
             let began = Instant::now();
-            let scored = self.engine.score(tx, Lane(0)).await?;
+            let (admitted, watch) = self.engine.admit(tx)?;
+            let scored = self.engine.score(admitted, watch, Lane(0)).await;
             let took = began.elapsed();
             spent += took;
             run.latency.record(u64::try_from(took.as_nanos())?)?;

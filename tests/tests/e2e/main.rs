@@ -11,4 +11,12 @@
     )
 )]
 
+mod bad_http;
+mod bad_input;
 mod fuzzing;
+mod operations;
+mod parity;
+mod proxying;
+mod recovery;
+mod refusals;
+mod stage;
