@@ -17,6 +17,7 @@ use telltale_proto::journal::v1::{JournalRecord, journal_record::Kind};
 use telltale_proto::json::{self, Unknown};
 use telltale_proto::v1::{self, Record};
 use telltale_service::journal::{Entry, JournalReader, block};
+use telltale_service::replay::access_log;
 use telltale_service::{convert, token};
 
 use super::Target;
@@ -30,7 +31,19 @@ const CEL: &str = include_str!("seeds/expressions.cel");
 
 /// Every target.
 pub fn all() -> Vec<Target> {
-    vec![json_lines(), journal(), feature_yaml(), policy_yaml(), cel(), context_token(), door(), forest(), manifest(), calibration()]
+    vec![
+        json_lines(),
+        access_log(),
+        journal(),
+        feature_yaml(),
+        policy_yaml(),
+        cel(),
+        context_token(),
+        door(),
+        forest(),
+        manifest(),
+        calibration(),
+    ]
 }
 
 /// A key that is nobody's.
@@ -53,6 +66,22 @@ fn json_lines() -> Target {
         }
     };
     Target { name: "json", seeds: GOLDEN.lines().map(|line| line.as_bytes().to_vec()).collect(), run: Box::new(run) }
+}
+
+/// Lines of access logs: what is read is a transaction that the door takes or refuses.
+fn access_log() -> Target {
+    let combined = r#"192.0.2.7 - anna [10/Oct/2025:13:55:36 +0200] "GET /a%20b?q=\"x\" HTTP/1.1" 200 2326 "-" "Mozilla/5.0 (X11)""#;
+    let nginx = r#"{"remote_addr":"192.0.2.7","time_iso8601":"2025-10-10T13:55:36+02:00","request":"GET / HTTP/1.1","status":"200","body_bytes_sent":"5"}"#;
+    let run = |bytes: &[u8]| {
+        let line = text(bytes);
+        for read in [access_log::combined(&line, 7), access_log::nginx_json(&line, 7)] {
+            match read {
+                Ok(transaction) => drop(convert::transaction(transaction, "line")),
+                Err(reason) => assert!(!reason.is_empty(), "a refusal without a reason"),
+            }
+        }
+    };
+    Target { name: "access-log", seeds: vec![combined.as_bytes().to_vec(), nginx.as_bytes().to_vec()], run: Box::new(run) }
 }
 
 /// A journal's file: whatever stands in it, reading ends and each number comes at most once, in order.
