@@ -75,6 +75,11 @@ impl Proxy {
         let Order { action, mitigation, key } = order;
         let (response, delay) = match action {
             Action::Unspecified | Action::Allow | Action::Log => (None, Duration::ZERO),
+            // The scorer has counted this one already and says when the next would pass.
+            Action::RateLimit if mitigation.retry_after_ms > 0 => {
+                let wait = Duration::from_millis(u64::from(mitigation.retry_after_ms));
+                (Some(answers::rate_limited(asked.client, id, wait)), Duration::ZERO)
+            }
             Action::RateLimit => match self.buckets.take(key, mitigation, clock::now()) {
                 Ok(()) => (None, Duration::ZERO),
                 Err(wait) => (Some(answers::rate_limited(asked.client, id, wait)), Duration::ZERO),

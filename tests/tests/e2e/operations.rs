@@ -113,7 +113,7 @@ async fn a_changed_pack_is_reloaded_and_a_bad_one_is_not() {
         let http = http.clone();
         async move {
             let text = http.send("GET", "/metrics", &[], "").await.unwrap().text();
-            text.lines().any(|line| line.starts_with("telltale_policy_reloads_total{") && !line.contains("\"ok\"") && !line.ends_with(" 0"))
+            text.lines().any(|line| line.starts_with("telltale_policy_reloads_total{result=\"refused\"}") && !line.ends_with(" 0"))
         }
     })
     .await;
