@@ -1,6 +1,6 @@
 //! Child processes: started, awaited, measured, and ended when dropped.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -32,17 +32,27 @@ impl Process {
 
     /// Waits until something listens on that address; fails with the process's last words when it ends or takes over a minute.
     pub fn wait_for_port(&mut self, address: SocketAddr) -> io::Result<()> {
+        let listens = || TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_ok();
+        self.wait_until(&format!("listen on {address}"), listens)
+    }
+
+    /// Waits until `GET /readyz` there is answered with 200; fails as [`Process::wait_for_port`] does.
+    pub fn wait_for_ready(&mut self, address: SocketAddr) -> io::Result<()> {
+        self.wait_until(&format!("say ready on {address}"), || says_ready(address).unwrap_or(false))
+    }
+
+    fn wait_until(&mut self, what: &str, reached: impl Fn() -> bool) -> io::Result<()> {
         for _ in 0..6_000 {
-            if TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_ok() {
+            if reached() {
                 return Ok(());
             }
             if let Some(status) = self.child.try_wait()? {
                 return Err(io::Error::other(format!("{} ended with {status}:\n{}", self.name, self.last_words())));
             }
-            // A listening port gives no event to wait for; this is a poll, bounded above.
+            // Another process's progress gives no event to wait for; this is a poll, bounded above.
             std::thread::sleep(Duration::from_millis(10));
         }
-        Err(io::Error::other(format!("{} does not listen on {address} after a minute:\n{}", self.name, self.last_words())))
+        Err(io::Error::other(format!("{} does not {what} after a minute:\n{}", self.name, self.last_words())))
     }
 
     /// Its process id.
@@ -86,6 +96,16 @@ impl Drop for Process {
             drop(self.child.wait());
         }
     }
+}
+
+/// Asks a metrics listener whether its process is ready.
+fn says_ready(address: SocketAddr) -> io::Result<bool> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(200))?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+    let mut head = [0; 12];
+    stream.read_exact(&mut head)?;
+    Ok(head.ends_with(b"200"))
 }
 
 /// A loopback address with a port that was free a moment ago.

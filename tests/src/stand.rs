@@ -62,7 +62,7 @@ impl Scorer {
     /// As [`Scorer::start`].
     pub fn start_at(folder: &Path, sections: &str, at: Addresses) -> io::Result<Self> {
         let mut scorer = Self::launch(folder, sections, at)?;
-        scorer.process.wait_for_port(scorer.scoring)?;
+        scorer.process.wait_for_ready(scorer.metrics)?;
         Ok(scorer)
     }
 

@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use telltale_features::domain::Transaction;
 use telltale_features::hash::Keyring;
 use telltale_features::schema::Schema;
-use telltale_features::store::embedded::{EmbeddedOptions, EmbeddedStore, Step};
+use telltale_features::store::embedded::{EPOCH, EmbeddedOptions, EmbeddedStore, Step};
 use telltale_features::store::{Moment, Order, Sequence, Store};
 use telltale_features::time::{ManualClock, Timestamp};
 use telltale_models::{Bundle, Lane};
@@ -114,11 +114,12 @@ impl Bench {
                 let at = Moment { sequence: Sequence(sequence), now: Timestamp::from_micros(self.now) };
                 let mut admitted = self.engine.door.admit(self.domain(tx)?)?;
                 admitted.tx.time = at.now;
-                batch.push(Step::Observe(self.engine.schema.events(&admitted), at));
-                if sequence % telltale_features::store::embedded::EPOCH == 0 {
+                // Eviction runs where the sequence crosses an epoch: a batch never spans that.
+                if sequence % EPOCH == 0 {
                     self.engine.store.replay(&batch, 2);
                     batch.clear();
                 }
+                batch.push(Step::Observe(self.engine.schema.events(&admitted), at));
             }
             eprintln!("  filling {} clients: {:3} %", self.clients, (round + 1) * 100 / ROUNDS);
         }

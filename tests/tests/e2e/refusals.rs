@@ -111,14 +111,12 @@ async fn a_full_disk_costs_the_journal_not_the_scoring() {
     let folder = tempfile::tempdir().unwrap();
     let plain = Scorer::launch(folder.path(), "", Addresses::free().unwrap()).unwrap();
     let (config, scoring, metrics) = (plain.config.clone(), plain.scoring, plain.metrics);
-    let addresses = plain.addresses();
     drop(plain);
     let mut command = Command::new("bash");
     let script = "trap '' XFSZ; ulimit -f 64; exec \"$0\" serve --config \"$1\"";
     command.arg0("bash").args(["-c", script]).arg(built("telltale").unwrap()).arg(config);
     let mut process = Process::start("limited", &mut command, folder.path()).unwrap();
-    process.wait_for_port(scoring).unwrap();
-    let _ = addresses;
+    process.wait_for_ready(metrics).unwrap();
     let client = telltale_proto::v1::scorer_client::ScorerClient::connect(format!("http://{scoring}")).await.unwrap();
     let mut traffic = Traffic::new(63, 200);
     for _ in 0..3_000 {
