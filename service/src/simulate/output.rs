@@ -35,7 +35,7 @@ pub fn write(mut stream: Stream, out: &Path, truth: Option<&Path>, span: (i64, i
     Ok(())
 }
 
-/// As [`write`], telling `progress` the simulated time now and then; the stream stays the caller's.
+/// As [`write()`], telling `progress` the simulated time now and then; the stream stays the caller's.
 pub fn write_stream(stream: &mut Stream, out: &Path, truth: Option<&Path>, progress: &dyn Fn(i64)) -> Result<Written, CommandError> {
     let mut truths = truth.map(open).transpose()?;
     let mut count = 0_u64;
