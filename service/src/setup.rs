@@ -76,7 +76,7 @@ pub fn engine(
     let bundle = bundle(config, &schema, lanes)?;
     let max_bytes = config.store.max_mb << 20;
     Ok(Arc::new(Engine::new(Parts {
-        store: EmbeddedStore::new(schema.plans(), EmbeddedOptions { max_bytes, ..EmbeddedOptions::default() }),
+        store: EmbeddedStore::new(schema.plans(), EmbeddedOptions { max_bytes }),
         force: InForce::new(policy, source, bundle, &schema),
         schema,
         hasher,

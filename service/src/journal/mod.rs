@@ -70,7 +70,7 @@ pub struct JournalStats {
 }
 
 enum Message {
-    Record(JournalRecord),
+    Record(Box<JournalRecord>),
     Flush(SyncSender<()>),
     Close(SyncSender<()>),
 }
@@ -114,7 +114,7 @@ impl Journal {
     pub fn append(&self, moment: Moment, kind: impl FnOnce() -> Kind) {
         let Some(shared) = self.shared.get() else { return };
         let sequence = moment.sequence.0;
-        let record = JournalRecord { sequence, now_us: moment.now.micros(), kind: Some(kind()) };
+        let record = Box::new(JournalRecord { sequence, now_us: moment.now.micros(), kind: Some(kind()) });
         if self.patient.load(Ordering::Relaxed) {
             if shared.queue.send(Message::Record(record)).is_err() {
                 shared.lose(sequence);

@@ -19,7 +19,7 @@ const WAITING: usize = 1 << 18;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
     /// A record; sequence 0 says what was in force at the beginning.
-    Record(JournalRecord),
+    Record(Box<JournalRecord>),
     /// Numbers that are missing.
     Gap {
         /// First missing.
@@ -130,11 +130,11 @@ impl JournalReader {
     pub fn next_entry(&mut self) -> io::Result<Option<Entry>> {
         loop {
             if let Some(record) = self.ready.pop_front() {
-                return Ok(Some(Entry::Record(record)));
+                return Ok(Some(Entry::Record(Box::new(record))));
             }
             let ended = self.waiting.len() < WAITING && !self.read_until_contiguous()?;
             if let Some(record) = self.ready.pop_front() {
-                return Ok(Some(Entry::Record(record)));
+                return Ok(Some(Entry::Record(Box::new(record))));
             }
             if let Some(entry) = self.contiguous() {
                 return Ok(Some(entry));
@@ -198,7 +198,7 @@ impl JournalReader {
         if record.sequence <= next {
             let Reverse(Waiting(record)) = self.waiting.pop()?;
             self.next = Some(record.sequence.max(next.saturating_sub(1)) + 1);
-            return Some(Entry::Record(record));
+            return Some(Entry::Record(Box::new(record)));
         }
         self.next?;
         let last = self.gap_at(next)?.min(record.sequence - 1);

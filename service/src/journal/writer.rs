@@ -104,7 +104,7 @@ impl Writer {
                     if block.is_empty() {
                         begun = now();
                     }
-                    block.push(record);
+                    block.push(*record);
                     if block.len() >= BLOCK_RECORDS || begun.elapsed() >= self.options.block_every {
                         self.write(&mut block);
                     }

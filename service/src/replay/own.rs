@@ -70,7 +70,7 @@ impl<'o> Own<'o> {
         self.summary.read += 1;
         let number = self.summary.read;
         let Entry::Record(record) = entry else { return Ok(()) };
-        match self.record(record) {
+        match self.record(*record) {
             Ok(Some(op)) => self.push(op, take),
             Ok(None) => Ok(()),
             Err(error) if self.options.strict => Err(ReplayError::Line { line: number, message: error.to_string() }),

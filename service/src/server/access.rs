@@ -82,10 +82,13 @@ pub enum AccessError {
     },
 }
 
+/// A caller and the digest of its token.
+type Known = (Caller, [u8; 32]);
+
 /// How callers are known.
 #[derive(Clone, Default)]
 pub struct Access {
-    tokens: Option<Arc<[(Caller, [u8; 32])]>>,
+    tokens: Option<Arc<[Known]>>,
     certificate_role: Option<Role>,
 }
 
@@ -143,7 +146,7 @@ impl Access {
     }
 }
 
-fn read_tokens(path: &Path) -> Result<Vec<(Caller, [u8; 32])>, AccessError> {
+fn read_tokens(path: &Path) -> Result<Vec<Known>, AccessError> {
     let text = std::fs::read_to_string(path).map_err(|source| AccessError::Read { path: path.to_path_buf(), source })?;
     let mut tokens = Vec::new();
     for (at, line) in text.lines().enumerate() {

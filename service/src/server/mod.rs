@@ -16,6 +16,7 @@ mod overrides;
 mod reload;
 mod run;
 mod stream;
+mod warm;
 
 #[cfg(test)]
 mod tests;

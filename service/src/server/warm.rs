@@ -1,0 +1,135 @@
+//! History before the doors open: the own journal, or an input given for the purpose; then the journal begins.
+//!
+//! What changed while the server was down becomes a change like any other, so that the journal stays whole.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use telltale_features::store::embedded::EmbeddedStore;
+use telltale_policy::Overrides;
+use telltale_proto::journal::v1::{Changed, DecisionChanged, journal_record::Kind};
+use telltale_proto::v1;
+
+use super::{ServeError, ServeOptions, Service};
+use crate::config::Config;
+use crate::convert;
+use crate::in_force::{InForce, policy_record};
+use crate::journal::{JournalOptions, files};
+use crate::replay::{self, Format, ReplayOptions};
+use crate::score::Engine;
+
+/// History first: the own journal, or the warm-up input where there is none yet; then the journal opens.
+pub fn warm(service: &Arc<Service>, config: &Config, options: &ServeOptions) -> Result<(), ServeError> {
+    let engine = &service.engine;
+    let folder = config.data.join("journal");
+    let own = config.journal.enabled && files(&folder).is_ok_and(|files| !files.is_empty());
+    let configured = (*engine.in_force()).clone();
+    if own {
+        replay_into(service, folder.clone(), Format::Ndjson, options)?;
+    }
+    if config.journal.enabled {
+        let opened = engine.journal().open(JournalOptions {
+            file_bytes: config.journal.file_mb << 20,
+            total_bytes: config.journal.total_mb << 20,
+            queue: config.journal.queue,
+            sync_every: Duration::from_millis(config.journal.sync_ms),
+            ..JournalOptions::in_folder(&folder)
+        });
+        opened.map_err(|source| ServeError::Data { path: folder.clone(), source })?;
+    }
+    let overrides = saved_overrides(service);
+    if own {
+        describe(engine, &engine.in_force());
+        bring_up_to_date(engine, &configured, overrides);
+    } else {
+        let force = configured.with_overrides(overrides);
+        describe(engine, &force);
+        engine.put_in_force(force);
+    }
+    match &options.warm {
+        Some(_) if own => tracing::info!("the own journal was replayed; the warm-up input is not needed"),
+        Some(input) => {
+            engine.journal().set_patient(true);
+            replay_into(service, input.clone(), options.format, options)?;
+            engine.journal().set_patient(false);
+        }
+        None => {}
+    }
+    engine.restart_calibration();
+    Ok(())
+}
+
+fn replay_into(service: &Arc<Service>, input: PathBuf, format: Format, options: &ServeOptions) -> Result<(), ServeError> {
+    tracing::info!(input = %input.display(), "replaying");
+    let replayed = ReplayOptions {
+        input,
+        format,
+        strict: false,
+        threads: crate::cli::threads(0),
+        verdicts: None,
+        features: None,
+        progress: options.progress,
+        recorded_policy: true,
+    };
+    let summary = replay::feed(&service.engine, &replayed, &mut |output| {
+        service.remember(&output.scored);
+        Ok(())
+    })?;
+    let rate = summary.rate as u64;
+    tracing::info!(transactions = summary.transactions, outcomes = summary.outcomes, malformed = summary.malformed, rate, "replayed");
+    Ok(())
+}
+
+/// What is in force, at the beginning of a journal file: outside the order, so that a journal whose oldest files are gone still
+/// says what its first decisions were made with.
+fn describe(engine: &Engine<EmbeddedStore>, force: &InForce) {
+    let journal = engine.journal();
+    let digest = engine.schema.digest().to_owned();
+    journal.state(Kind::Changed(Changed { what: "schema".to_owned(), digest, ..Changed::default() }));
+    journal.state(policy_record(&force.policy, &force.source, "start"));
+    for ruling in force.overrides.iter() {
+        let decision = Some(convert::override_to_proto(ruling, None, &engine.schema));
+        journal.state(Kind::Decision(DecisionChanged { decision, removed: false }));
+    }
+    if force.epoch.0 > 0 {
+        let name = force.epoch.0.to_string();
+        journal.state(Kind::Changed(Changed { what: "epoch".to_owned(), name, ..Changed::default() }));
+    }
+}
+
+/// What changed while the server was down is a change like any other.
+fn bring_up_to_date(engine: &Engine<EmbeddedStore>, configured: &InForce, overrides: Overrides) {
+    let force = engine.in_force();
+    if force.policy.digest() != configured.policy.digest() {
+        let record = policy_record(&configured.policy, &configured.source, "start");
+        let (policy, source) = (Arc::clone(&configured.policy), Arc::clone(&configured.source));
+        engine.change(engine.live(), |force, _| Some((force.with_policy(policy, source), record)));
+    }
+    let known = (*force.overrides).clone();
+    for ruling in overrides.iter().filter(|ruling| known.iter().all(|other| other != *ruling)) {
+        change_override(engine, ruling, false);
+    }
+    for ruling in known.iter().filter(|ruling| overrides.iter().all(|other| other.entity != ruling.entity)) {
+        change_override(engine, ruling, true);
+    }
+}
+
+fn change_override(engine: &Engine<EmbeddedStore>, ruling: &telltale_policy::Override, removed: bool) {
+    let decision = Some(convert::override_to_proto(ruling, None, &engine.schema));
+    let record = Kind::Decision(DecisionChanged { decision, removed });
+    engine.change(engine.live(), |force, _| {
+        let overrides = if removed { force.overrides.without(ruling.entity) } else { force.overrides.with(ruling.clone()) };
+        Some((force.with_overrides(overrides), record))
+    });
+}
+
+fn saved_overrides(service: &Service) -> Overrides {
+    let schema = &service.engine.schema;
+    let table = service.decisions.list();
+    let overrides = table.iter().filter(|decision| decision.origin == v1::DecisionOrigin::Override as i32);
+    Overrides::new(overrides.filter_map(|decision| {
+        let ruling = convert::override_from_proto(decision, schema);
+        ruling.inspect_err(|error| tracing::error!(%error, id = %decision.id, "a saved override cannot be used")).ok()
+    }))
+}
