@@ -3,7 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-cargo build --release --locked -p telltale-service -p telltale-proxy
+# One set of units for programs and tests, so that no dependency is compiled twice.
+cargo build --release --locked --workspace --lib --bins --tests
 cargo nextest run --release --workspace --locked --no-fail-fast
 cargo test --release --workspace --locked --doc --quiet
 python -m pytest -q training tests

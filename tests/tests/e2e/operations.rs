@@ -56,7 +56,7 @@ async fn health_and_reflection_serve_and_listeners_are_apart() {
     let scorer = Scorer::start(folder.path(), "").unwrap();
     let scoring = services(scorer.scoring).await;
     let admin = services(scorer.admin).await;
-    for service in ["telltale.v1.Scorer", "telltale.v1.Decisions", "grpc.health.v1.Health"] {
+    for service in ["telltale.v1.Scorer", "telltale.v1.Decisions"] {
         assert!(scoring.iter().any(|name| name == service), "{service} is not among {scoring:?}");
     }
     assert!(admin.iter().any(|name| name == "telltale.v1.Entities"), "{admin:?}");

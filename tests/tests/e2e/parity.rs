@@ -23,7 +23,7 @@ use crate::stage::{score, telltale_ok, within};
 
 const CONNECTIONS: usize = 8;
 const TRANSACTIONS: usize = 2_000;
-const SHARED_CLIENTS: u32 = 60;
+const SHARED_CLIENTS: u32 = 160;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn replay_says_again_what_was_said_live() {
@@ -33,7 +33,7 @@ async fn replay_says_again_what_was_said_live() {
     std::fs::write(&policy, shipped.replacen("mode: monitor", "mode: enforce", 1)).unwrap();
     let models = folder.path().join("models");
     publish_model(&models);
-    let sections = format!("[policy]\npath = {policy:?}\n[models]\npath = {models:?}\ncalibration_rows = 400\n");
+    let sections = format!("[policy]\npath = {policy:?}\n[models]\npath = {models:?}\ncalibration_rows = 100\n");
     let mut scorer = Scorer::start(folder.path(), &sections).unwrap();
 
     let mut traffic = Traffic::new(31, SHARED_CLIENTS);

@@ -13,7 +13,7 @@ use crate::stage::{acting_policy, score, telltale_ok};
 
 /// How often the scorer has seen the address, itself included.
 fn seen(verdict: &telltale_proto::v1::Verdict) -> u64 {
-    let reason = verdict.reasons.iter().find(|reason| reason.feature == "address.requests_1h");
+    let reason = verdict.reasons.iter().find(|reason| reason.feature == "address.requests_10m");
     reason.and_then(|reason| reason.value).unwrap_or_else(|| panic!("no count in {:?}", verdict.reasons)) as u64
 }
 
@@ -74,7 +74,8 @@ async fn a_drained_scorer_answers_every_accepted_call() {
     for (count, error) in callers.join_all().await {
         answered += count;
         if let Some(status) = error {
-            assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+            // Cancelled: the connection closed before the call was sent. That none was taken, the journal shows below.
+            assert!(matches!(status.code(), Code::Unavailable | Code::Cancelled), "{status:?}");
             refused += 1;
         }
     }

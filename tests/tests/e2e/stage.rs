@@ -20,7 +20,7 @@ rules:
   - {id: E2E-3, name: Asked to deceive, when: 'http.path == "/act/deceive"', action: deceive, template: empty_list, score: 60, reason: "the path asks for a decoy"}
   - {id: E2E-4, name: Asked to limit, when: 'http.path == "/act/limit"', action: rate-limit, entity: address, rate: 2, period: 1m, burst: 2, score: 30, reason: "the path asks for a limit"}
   - {id: E2E-5, name: Asked to log, when: 'http.path == "/act/log"', action: log, score: 5, reason: "the path asks for a line"}
-  - {id: E2E-6, name: Seen, when: 'address.requests_1h >= 1', action: log, score: 0, reason: "{address.requests_1h} requests within the hour"}
+  - {id: E2E-6, name: Seen, when: 'address.requests_10m >= 1', action: log, score: 0, reason: "{address.requests_10m} requests within ten minutes"}
 "#;
 
 /// Writes that policy below a folder and returns the section that names it.
