@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Regenerates the shipped models: simulate → replay --features → train, into models/default (or the folder given).
 # The same seeds give the same digests on one CPU type. Settings: training/config.toml.
-# usage: training/train.sh [REPOSITORY]      TELLTALE=path/to/telltale overrides the built binary
+# usage: training/train.sh [REPOSITORY]      TELLTALE=path/to/telltale overrides the built binary, TELLTALE_WORK=folder where it works
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 repository=${1:-$root/models/default}
-telltale=${TELLTALE:-$root/target/release/telltale}
+telltale=$(realpath -m "${TELLTALE:-$root/target/release/telltale}")
 python=$root/target/venv/bin/python
-work=$root/target/train
+work=$(realpath -m "${TELLTALE_WORK:-$root/target/train}")
 
 fail() { echo "train: $*" >&2; exit 1; }
 [ -x "$telltale" ] || fail "$telltale is absent: run \`make build\`"
@@ -22,9 +22,12 @@ setting() { "$python" -c 'import sys, tomllib; print(tomllib.load(open(sys.argv[
 excluded=$("$python" -c 'import sys, tomllib; print(",".join(tomllib.load(open(sys.argv[1], "rb"))["features"]["exclude"]))' "$root/training/config.toml")
 
 echo "train: simulating"
-"$telltale" simulate --seed "$(setting simulate seed)" --days "$(setting simulate days)" --variants train --out "$work/traffic.ndjson"
+"$telltale" simulate --seed "$(setting simulate seed)" --days "$(setting simulate days)" --customers "$(setting simulate customers)" \
+  --intensity all --campaigns "$(setting simulate campaigns)" --variants train --out "$work/traffic.ndjson"
 echo "train: replaying"
-"$telltale" replay "$work/traffic.ndjson" --features "$work/features.parquet"
+# From the working folder, where no shipped models stand: features need none.
+(cd "$work" && "$telltale" replay traffic.ndjson --mode off --features features.parquet >replay.txt)
+rm "$work/traffic.ndjson"
 
 # Built aside, so that a failed run leaves the shipped models as they are.
 rm -rf "$work/models"

@@ -5,7 +5,9 @@ Cut by time: 60 % to train on, 20 % to calibrate on, 20 % to report on. Same row
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightgbm as lgb
@@ -37,6 +39,7 @@ class Settings:
     depth: int
     learning_rate: float
     rows_a_leaf: int
+    prior: float
     missing: float
     positive: list[str]
 
@@ -46,7 +49,17 @@ class Settings:
         known = {one.name for one in fields(Settings)}
         if wrong := sorted(section.keys() ^ known):
             raise ValueError(f"[boosted]: unknown or absent keys {', '.join(wrong)}; all of these are needed: {', '.join(sorted(known))}")
-        return Settings(**section)
+        settings = Settings(**section)
+        if not 0 < settings.prior < 1:
+            raise ValueError(f"[boosted]: prior = {settings.prior}, allowed is a share between 0 and 1")
+        return settings
+
+
+def weights(positive: NDArray[np.bool_], details: NDArray[np.str_]) -> NDArray[np.float64]:
+    """One a row; abuse of a kind with more rows than the mean kind weighs less, so that floods do not drown what is quiet."""
+    kinds, of, rows = np.unique(np.where(positive, details, ""), return_inverse=True, return_counts=True)
+    mean = float(positive.sum()) / max(1, len(kinds) - int("" in kinds))
+    return np.where(positive, np.minimum(1.0, mean / rows[of]), 1.0)
 
 
 def narrow(values: NDArray[np.float64], missing: float) -> NDArray[np.float32]:
@@ -56,7 +69,9 @@ def narrow(values: NDArray[np.float64], missing: float) -> NDArray[np.float32]:
     return np.clip(filled, -limit, limit).astype(np.float32)
 
 
-def fit(rows: NDArray[np.float32], positive: NDArray[np.bool_], settings: Settings) -> lgb.Booster:
+def fit(
+    rows: NDArray[np.float32], positive: NDArray[np.bool_], settings: Settings, weight: NDArray[np.float64] | None = None
+) -> lgb.Booster:
     """Fits the trees on one thread, so that the result depends on nothing but rows, settings and seed."""
     parameters = {
         "objective": "binary",
@@ -76,7 +91,7 @@ def fit(rows: NDArray[np.float32], positive: NDArray[np.bool_], settings: Settin
         "use_missing": False,
         "zero_as_missing": False,
     }
-    data = lgb.Dataset(rows.astype(np.float64), label=positive.astype(np.float64), free_raw_data=False)
+    data = lgb.Dataset(rows.astype(np.float64), label=positive.astype(np.float64), weight=weight, free_raw_data=False)
     return lgb.train(parameters, data, num_boost_round=settings.trees)
 
 
@@ -119,22 +134,26 @@ def train(frame: Frame, settings: Settings) -> Draft:
     if min(int(part.sum()) for part in positive[:2]) == 0:
         raise ValueError("the rows to train and to calibrate on must both hold labelled abuse: replay with labels, or for longer")
     rows = [narrow(part.values[:, chosen], settings.missing) for part in (learn, hold, test)]
-    booster = fit(rows[0], positive[0], settings)
+    booster = fit(rows[0], positive[0], settings, weights(positive[0], learn.details))
     model: bytes = export.boosted(booster.dump_model(), len(chosen)).SerializeToString(deterministic=True)
     apart = np.abs(run_batch(model, rows[1]) - booster.predict(rows[1].astype(np.float64), num_threads=1)).max()
     if apart > AGREE:
         raise ValueError(f"the exported model is {apart} away from the trained one, allowed is {AGREE}")
     scores = run_batch(model, rows[1])
-    table = calibrate.table(calibrate.isotonic(scores, positive[1]), len(scores))
+    knots = calibrate.at_prior(calibrate.isotonic(scores, positive[1]), float(positive[1].mean()), settings.prior)
+    table = calibrate.table(knots, len(scores))
     # Usual is what ordinary rows show: an attack must not make itself usual.
     ordinary = learn.values[~positive[0]]
     inputs = [Input(frame.names[at], frame.hashes[at], *usual(ordinary[:, at], settings.missing), settings.missing) for at in chosen]
-    figures = metrics.figures(run_batch(model, rows[2]), positive[2])
+    judged = run_batch(model, rows[2])
+    figures = metrics.figures(judged, positive[2])
     gains = dict(zip([frame.names[at] for at in chosen], booster.feature_importance("gain").tolist(), strict=True))
     report = {
         "rows": {"train": learn.rows, "calibrate": hold.rows, "test": test.rows},
         "positives": dict(zip(("train", "calibrate", "test"), (int(part.sum()) for part in positive), strict=True)),
         "test": figures,
+        "recall_by_kind_at_fpr_0_001": metrics.by_kind(judged, positive[2], test.details),
+        "cpu": cpu(),
         "settings": vars(settings),
         "gain": dict(sorted(gains.items(), key=lambda pair: -pair[1])[:20]),
         "largest_difference_to_trainer": float(apart),
@@ -158,6 +177,15 @@ def train(frame: Frame, settings: Settings) -> Draft:
             "seed": settings.seed,
         },
     )
+
+
+def cpu() -> str:
+    """The type of this CPU: digests of a run are the same only on one."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def golden_rows(positive: NDArray[np.bool_]) -> NDArray[np.intp]:

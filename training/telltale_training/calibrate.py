@@ -67,6 +67,15 @@ def groups(raw: NDArray[np.float64], positive: NDArray[np.bool_]) -> list[Block]
     return out
 
 
+def at_prior(knots: list[tuple[float, float]], observed: float, prior: float) -> list[tuple[float, float]]:
+    """The same knots for traffic whose share of abuse is `prior`, not the `observed` one of the rows.
+
+    Saerens, Latinne, Decaestecker, Neural Computation 2002.
+    """
+    up, down = prior / observed, (1.0 - prior) / (1.0 - observed)
+    return [(raw, value * up / (value * up + (1.0 - value) * down)) for raw, value in knots]
+
+
 def table(knots: list[tuple[float, float]], rows: int) -> str:
     """The table as `calibration.json`."""
     for (low, before), (high, after) in itertools.pairwise(knots):

@@ -26,12 +26,16 @@ class FrameError(ValueError):
 
 @dataclass(frozen=True)
 class Frame:
-    """Rows of features in order of time. `values` is float64 [rows, features] with NaN where there was no evidence."""
+    """Rows of features in order of time. `values` is float64 [rows, features] with NaN where there was no evidence.
+
+    `details` say which kind of abuse a label means.
+    """
 
     names: list[str]
     hashes: list[str]
     values: NDArray[np.float64]
     labels: NDArray[np.str_]
+    details: NDArray[np.str_]
     times: NDArray[np.int64]
     schema: str
 
@@ -42,7 +46,9 @@ class Frame:
 
     def part(self, chosen: NDArray[np.bool_] | NDArray[np.intp] | slice) -> Frame:
         """The chosen rows."""
-        return Frame(self.names, self.hashes, self.values[chosen], self.labels[chosen], self.times[chosen], self.schema)
+        return Frame(
+            self.names, self.hashes, self.values[chosen], self.labels[chosen], self.details[chosen], self.times[chosen], self.schema
+        )
 
     def split(self, shares: tuple[float, float]) -> tuple[Frame, Frame, Frame]:
         """Cuts by time: the first share to train on, the second to calibrate on, the rest to report on."""
@@ -70,9 +76,10 @@ def read(paths: Sequence[Path], exclude: Sequence[str] = ()) -> Frame:
             raise FrameError(f"{path}: its features are not those of {paths[0]}; replay both with one schema")
     values = np.concatenate([part.values for part in parts])
     labels = np.concatenate([part.labels for part in parts])
+    details = np.concatenate([part.details for part in parts])
     times = np.concatenate([part.times for part in parts])
     order = np.argsort(times, kind="stable")
-    return Frame(first.names, first.hashes, values[order], labels[order], times[order], first.schema)
+    return Frame(first.names, first.hashes, values[order], labels[order], details[order], times[order], first.schema)
 
 
 def read_one(path: Path, exclude: Sequence[str]) -> Frame:
@@ -86,14 +93,17 @@ def read_one(path: Path, exclude: Sequence[str]) -> Frame:
     if "time_us" not in table.column_names:
         raise FrameError(f"{path}: the column `time_us` is absent")
     columns = [np.asarray(table[name].to_numpy(zero_copy_only=False), dtype=np.float64) for name in names]
-    labels = [""] * table.num_rows
-    if "label" in table.column_names:
-        labels = [label or "" for label in table["label"].to_pylist()]
+
+    def texts(name: str) -> NDArray[np.str_]:
+        found = table[name].to_pylist() if name in table.column_names else [""] * table.num_rows
+        return np.array([text or "" for text in found], dtype=np.str_)
+
     return Frame(
         names=names,
         hashes=[hashes[name] for name in names],
         values=np.stack(columns, axis=1) if table.num_rows else np.empty((0, len(names))),
-        labels=np.array(labels, dtype=np.str_),
+        labels=texts("label"),
+        details=texts("label_detail"),
         times=np.asarray(table["time_us"].to_numpy(), dtype=np.int64),
         schema=metadata.get(SCHEMA_KEY, b"").decode(),
     )

@@ -32,3 +32,12 @@ def figures(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> dict[st
         "roc_auc": float(np.trapezoid(np.append(0.0, recall), np.append(0.0, fall_out))),
         "recall_at_fpr_0_001": float(recall[within].max()) if within.any() else 0.0,
     }
+
+
+def by_kind(scores: NDArray[np.float64], positive: NDArray[np.bool_], kinds: NDArray[np.str_]) -> dict[str, float]:
+    """Recall of each kind of abuse at 0.1 % false positives over all rows."""
+    if not positive.any() or positive.all():
+        return {}
+    ordinary = np.sort(scores[~positive])[::-1]
+    threshold = ordinary[int(len(ordinary) * 0.001)]
+    return {str(kind): float((scores[positive & (kinds == kind)] > threshold).mean()) for kind in np.unique(kinds[positive])}

@@ -8,6 +8,8 @@ mod load;
 mod manifest;
 mod publish;
 #[cfg(test)]
+mod shipped;
+#[cfg(test)]
 pub(crate) mod tests;
 
 use std::path::{Path, PathBuf};

@@ -96,7 +96,7 @@ pub struct ConfigArgs {
     /// Policy file or folder instead of the configured one.
     #[arg(long, value_name = "PATH")]
     pub policy: Option<PathBuf>,
-    /// Model repository instead of the configured one.
+    /// Model repository instead of the configured one; `none` for rules alone. By default `models/default`, when it is there.
     #[arg(long, value_name = "FOLDER")]
     pub models: Option<PathBuf>,
     /// Schema file or folder instead of the configured one.
@@ -131,8 +131,14 @@ impl ConfigArgs {
         if self.policy.is_some() {
             config.policy.path.clone_from(&self.policy);
         }
-        if self.models.is_some() {
-            config.models.path.clone_from(&self.models);
+        // The shipped models stand beside where the program starts; whoever wants rules alone says so.
+        match &self.models {
+            Some(path) if path == Path::new("none") => config.models.path = None,
+            Some(path) => config.models.path = Some(path.clone()),
+            None if config.models.path.is_none() => {
+                config.models.path = Some(PathBuf::from("models/default")).filter(|path| path.is_dir());
+            }
+            None => {}
         }
         if self.schema.is_some() {
             config.schema.path.clone_from(&self.schema);

@@ -124,8 +124,12 @@ async fn show(args: &Args, children: &mut Vec<Child>) -> Result<(), CommandError
 
     say(&format!("{} simulated days of a shop with {} customers", args.days, args.customers));
     let (mut world, transactions) = replayed_days(args, past_ends, &warm)?;
-    let config = prepare::scorer_config(folder.path(), &ports, models(args).as_deref())?;
-    let arguments = ["serve".into(), "--config".into(), path(&config), "--warm".into(), path(&warm)];
+    let models = models(args);
+    let config = prepare::scorer_config(folder.path(), &ports, models.as_deref())?;
+    let mut arguments = vec!["serve".into(), "--config".into(), path(&config), "--warm".into(), path(&warm)];
+    if models.is_none() {
+        arguments.extend(["--models".into(), "none".into()]);
+    }
     let watch = Stopwatch::start();
     children.push(Child::start("the scorer", &programs.telltale, &arguments, &lines)?);
     until_ready(children, ports.metrics, "/readyz", (WARM, &format!("the scorer replays {transactions} transactions"))).await?;
