@@ -141,6 +141,7 @@ async fn show(args: &Args, children: &mut Vec<Child>) -> Result<(), CommandError
     children.push(Child::start("the proxy", &programs.proxy, &["--config".into(), path(&config)], &lines)?);
     until_ready(children, ports.proxy_metrics, "/healthz", (START, "the proxy starts")).await?;
 
+    say(&format!("the proxy waits at most {} ms for a verdict here, because all processes share this machine", prepare::DEADLINE_MS));
     say(&format!("live for {} s through the proxy on http://{}: customers and {} attacks", args.seconds, ports.proxy, args.attacks.len()));
     let (tally, held) = live_part(args, &mut world.engine, (ports.proxy, past_ends), &mut logged).await;
     for child in children.iter_mut() {
@@ -203,6 +204,10 @@ fn hear(engine: &Engine, exchange: &Exchange, (watch, tally): (&mut Watch, &mut 
         Nature::Machine => ("machine", "crawler or partner".to_owned()),
         Nature::Attacker(origin) => ("attack", format!("{}/{}", origin.attack.name(), origin.intensity.name())),
     };
+    let attack = match engine.nature(exchange.actor) {
+        Nature::Attacker(origin) => Some(origin.attack),
+        Nature::Customer | Nature::Machine => None,
+    };
     let stopped = !exchange.reached;
     if stopped {
         watch.stopped(&who, reference(response));
@@ -213,7 +218,7 @@ fn hear(engine: &Engine, exchange: &Exchange, (watch, tally): (&mut Watch, &mut 
         attack: &who,
         time: exchange.sent.as_secs_f64(),
         stopped,
-        harm: !stopped && nature == "attack" && harms(&exchange.request, response),
+        harm: !stopped && attack.is_some_and(|attack| harms(attack, &exchange.request, response)),
     });
 }
 

@@ -12,6 +12,9 @@ use crate::simulate::dice::{Dice, mix};
 use crate::simulate::engine::Engine;
 use crate::simulate::world::{World, WorldOptions};
 
+/// How long the demonstration's proxy waits for a verdict, milliseconds; the product's default is less.
+pub const DEADLINE_MS: u64 = 50;
+
 /// Where everything of the demonstration listens.
 #[derive(Clone, Copy, Debug)]
 pub struct Ports {
@@ -58,7 +61,7 @@ pub fn scorer_config(folder: &Path, ports: &Ports, models: Option<&Path>) -> Res
 /// Writes the proxy's configuration.
 pub fn proxy_config(folder: &Path, ports: &Ports, upstream: SocketAddr) -> Result<PathBuf, CommandError> {
     let text = format!(
-        "listen = \"{}\"\nupstream = \"http://{upstream}\"\nservice = \"{SERVICE}\"\n[scorer]\naddress = \"http://{}\"\ndeadline_ms = 50\n[metrics]\nlisten = \"{}\"\n",
+        "listen = \"{}\"\nupstream = \"http://{upstream}\"\nservice = \"{SERVICE}\"\n[scorer]\naddress = \"http://{}\"\ndeadline_ms = {DEADLINE_MS}\n[metrics]\nlisten = \"{}\"\n",
         ports.proxy, ports.scoring, ports.proxy_metrics
     );
     write(folder.join("telltale-proxy.toml"), &text)

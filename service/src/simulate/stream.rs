@@ -9,6 +9,7 @@ use serde::Serialize;
 use telltale_proto::v1::{Action, Label, LabelKind, Outcome, Record, Transaction, record::Kind};
 
 use super::actor::Nature;
+use super::attack::Attack;
 use super::convert;
 use super::dice::{Dice, mix, mix_text};
 use super::engine::Due;
@@ -202,18 +203,23 @@ fn truth(nature: &Nature, due: &Due, response: &Response, (transaction_id, actor
     let (word, attack, harm) = match nature {
         Nature::Customer => ("customer", String::new(), false),
         Nature::Machine => ("machine", String::new(), false),
-        Nature::Attacker(origin) => ("attack", origin.detail(), harms(&due.sent.request, response)),
+        Nature::Attacker(origin) => ("attack", origin.detail(), harms(origin.attack, &due.sent.request, response)),
     };
     let (time, session, status) = (due.at, due.sent.session, response.status);
     Truth { transaction_id, time, actor, session, nature: word, attack, status, harm }
 }
 
-/// Whether an attacker got what no customer would have given.
-pub fn harms(request: &Request, response: &Response) -> bool {
+/// Whether an attacker got what this attack came for; page views for cover do no harm.
+pub fn harms(attack: Attack, request: &Request, response: &Response) -> bool {
     let path = request.path.as_str();
-    let valuable =
-        path == "/api/login" || path == "/api/checkout" || path.starts_with("/api/products/") || path.starts_with("/api/orders/");
-    valuable && (200..300).contains(&response.status)
+    let wanted = match attack {
+        Attack::StuffingLoud | Attack::StuffingDistributed | Attack::BruteForce | Attack::LowAndSlow => path == "/api/login",
+        Attack::Scraping => path.starts_with("/api/products/"),
+        Attack::ObjectEnumeration => path.starts_with("/api/orders/"),
+        Attack::CardTesting => path == "/api/checkout",
+        Attack::Flood | Attack::Scanner => false,
+    };
+    wanted && (200..300).contains(&response.status)
 }
 
 /// How long the shop takes, microseconds.
