@@ -208,7 +208,7 @@ const QUIET_EVAL: [Variant; 3] = [
     },
     Variant {
         name: "e2",
-        tool: Tool::Dressed(Family::Go),
+        tool: Tool::Imitated(&[Slip::Sorted, Slip::NoHints]),
         pacing: Pacing::LogNormal(0.6),
         pool: Pool::Residential,
         cover: 0.5,
