@@ -1,5 +1,5 @@
 //! `observe` and `decide` of one transaction with five entities of about twelve sections, on entities with full windows.
-#![expect(clippy::expect_used, clippy::indexing_slicing, missing_docs, reason = "a benchmark, not product code")]
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a benchmark, not product code")]
 
 use std::hint::black_box;
 use std::sync::Arc;

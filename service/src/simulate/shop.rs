@@ -227,7 +227,7 @@ impl Shop {
     /// About every fourth day a bank is out for three quarters of an hour and two payments in three fail.
     fn bank_is_out(&self, now: i64) -> bool {
         let slot = now.div_euclid(2_700_000_000);
-        mix(mix(self.seed, 24), slot as u64) % 128 == 0 && mix(mix(self.seed, 25), now as u64) % 3 != 0
+        mix(mix(self.seed, 24), slot as u64).is_multiple_of(128) && !mix(mix(self.seed, 25), now as u64).is_multiple_of(3)
     }
 
     fn short_of_money(&self, number: &str, now: i64) -> bool {

@@ -61,7 +61,8 @@ async fn a_drained_scorer_answers_every_accepted_call() {
                     Ok(_) => answered += 1,
                     Err(status) => return (answered, Some(status)),
                 }
-                drop(started.try_send(()));
+                // Full means that enough calls are known to have begun.
+                let _ = started.try_send(());
             }
             (answered, None)
         });
