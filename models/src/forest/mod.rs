@@ -1,6 +1,6 @@
 //! Native isolation forest (Liu, Ting, Zhou: Isolation Forest, ICDM 2008): a float32 row enters, an anomaly score in (0, 1] leaves.
 //!
-//! Trees come as [`Branch`]es (from [`file`] or the trainer) and are laid out flat: eight-byte nodes, siblings side by side, leaves
+//! Trees come as [`Branch`]es (from [`mod@file`] or the trainer) and are laid out flat: eight-byte nodes, siblings side by side, leaves
 //! that point to themselves, so that eight trees are walked in step without a branch. Only additions, comparisons and one
 //! polynomial are used: scores are bitwise equal on every machine. Never fits: that is the trainer's work.
 
@@ -130,7 +130,7 @@ impl Forest {
         self.inputs
     }
 
-    /// The anomaly score 2^(−E[h]/c): about 0.5 and below is ordinary, towards 1 is isolated.
+    /// The anomaly score `2^(−E[h]/c)`: about 0.5 and below is ordinary, towards 1 is isolated.
     pub fn score(&self, row: &Row) -> f64 {
         let mut sum = 0.0;
         for roots in self.roots.chunks(TOGETHER) {
