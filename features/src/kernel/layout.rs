@@ -1,8 +1,9 @@
-//! A plan made ready: masks, widths and offsets computed once, so that an event costs no look-up.
+//! A plan made ready: masks, widths and places computed once, so that an event costs no look-up.
 //!
 //! An [`EntityPlan`] enters; a [`Layout`] leaves, which every other function of the kernel is given. It never changes.
 
 use super::plan::{Accumulator, AccumulatorId, AccumulatorKind, EntityPlan, FilterId};
+use super::sparse::{Bits, Part};
 use super::{gaps, tiles};
 use crate::time::micros;
 
@@ -15,18 +16,20 @@ pub(crate) enum Section {
     Sum { filter: u64, value: usize, span: Span },
     /// Gaps in tiles of three lanes.
     Gaps { filter: u64, span: Span },
-    /// First and latest time: two words at `at`.
-    Seen { filter: u64, at: usize },
+    /// First and latest time: two words.
+    Seen { filter: u64, part: usize },
     /// Set or page number `index`.
     Distinct { filter: u64, member: usize, horizon: i64, index: usize, salt: u64 },
 }
 
-/// A window in tiles: its length and tile width in microseconds, and where its words begin.
+/// A window in tiles: which one, the width of its tiles in microseconds, and which part holds its words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
-    pub window: i64,
+    /// Index into [`Layout::windows`].
+    pub window: usize,
     pub width: i64,
-    pub at: usize,
+    /// Index into [`Layout::parts`].
+    pub part: usize,
 }
 
 /// A compiled [`EntityPlan`].
@@ -34,8 +37,14 @@ pub(crate) struct Span {
 pub struct Layout {
     plan: EntityPlan,
     pub(crate) sections: Vec<Section>,
-    /// Words of all tiles, gaps and seen times together.
-    pub(crate) words: usize,
+    /// Sections by filter: entry `i` holds those of filter `i`.
+    by_filter: Vec<Vec<Section>>,
+    /// Sections by tag, sorted.
+    by_tag: Vec<(u64, Section)>,
+    /// The words of each section of tiles, gaps or times.
+    pub(crate) parts: Vec<Part>,
+    /// The different windows of tiles, microseconds.
+    pub(crate) windows: Vec<i64>,
     /// How many distinct sections.
     pub(crate) distinct: usize,
     /// Bits of the filters that the plan knows.
@@ -47,13 +56,29 @@ pub struct Layout {
 impl Layout {
     /// Compiles a plan. An accumulator that names a filter beyond the 64th never receives anything.
     pub fn new(plan: EntityPlan) -> Self {
-        let mut words = 0;
-        let mut distinct = 0;
-        let sections = plan.accumulators.iter().map(|accumulator| section(accumulator, &mut words, &mut distinct)).collect();
         let known = plan.filters.len().min(64);
-        let filters = if known == 64 { u64::MAX } else { (1 << known) - 1 };
-        let stride = 2 + plan.values.len().min(16);
-        Self { plan, sections, words, distinct, filters, stride }
+        let mut layout = Self {
+            sections: Vec::with_capacity(plan.accumulators.len()),
+            by_filter: vec![Vec::new(); 64],
+            by_tag: Vec::with_capacity(plan.accumulators.len()),
+            parts: Vec::new(),
+            windows: Vec::new(),
+            distinct: 0,
+            filters: if known == 64 { u64::MAX } else { (1 << known) - 1 },
+            stride: 2 + plan.values.len().min(16),
+            plan,
+        };
+        for at in 0..layout.plan.accumulators.len() {
+            let Some(Accumulator { tag, kind }) = layout.plan.accumulators.get(at).cloned() else { continue };
+            let section = layout.place(tag, kind);
+            layout.sections.push(section);
+            layout.by_tag.push((tag, section));
+            if let Some(of_filter) = layout.by_filter.get_mut(section.filter().trailing_zeros() as usize) {
+                of_filter.push(section);
+            }
+        }
+        layout.by_tag.sort_by_key(|(tag, _)| *tag);
+        layout
     }
 
     /// The plan that was compiled.
@@ -70,49 +95,79 @@ impl Layout {
         self.sections.get(usize::from(id)).copied()
     }
 
-    /// Each accumulator with its section.
+    /// The sections that events passing these filters enter: those of other filters are not looked at.
+    pub(crate) fn entered(&self, filters: u64) -> impl Iterator<Item = Section> + '_ {
+        Bits(filters & self.filters).filter_map(|filter| self.by_filter.get(filter)).flatten().copied()
+    }
+
+    /// Each accumulator with its section, in the plan's order.
     pub(crate) fn tagged(&self) -> impl Iterator<Item = (u64, Section)> + '_ {
         self.plan.accumulators.iter().zip(&self.sections).map(|(accumulator, section)| (accumulator.tag, *section))
     }
 
-    /// The words of a plan before anything was spilled.
-    pub(crate) fn empty_words(&self) -> Box<[i64]> {
-        let mut words = vec![0; self.words].into_boxed_slice();
-        for section in &self.sections {
-            let heads = match *section {
-                Section::Count { span, .. } | Section::Sum { span, .. } => words.get_mut(span.at..=span.at),
-                Section::Gaps { span, .. } => words.get_mut(span.at..span.at + gaps::HEADS),
-                Section::Seen { at, .. } => words.get_mut(at..at + 2),
-                Section::Distinct { .. } => None,
-            };
-            heads.into_iter().flatten().for_each(|word| *word = super::NEVER);
+    /// The sections under a tag.
+    pub(crate) fn under(&self, tag: u64) -> impl Iterator<Item = Section> + '_ {
+        let from = self.by_tag.partition_point(|(known, _)| *known < tag);
+        let rest = self.by_tag.get(from..).unwrap_or_default();
+        rest.iter().take_while(move |(known, _)| *known == tag).map(|(_, section)| *section)
+    }
+
+    fn place(&mut self, tag: u64, kind: AccumulatorKind) -> Section {
+        match kind {
+            AccumulatorKind::Count { filter, window } => {
+                Section::Count { filter: bit(filter), span: self.span(micros(window), Part { words: tiles::WORDS, heads: 1 }) }
+            }
+            AccumulatorKind::Sum { filter, value, window } => {
+                let span = self.span(micros(window), Part { words: tiles::WORDS, heads: 1 });
+                Section::Sum { filter: bit(filter), value: usize::from(value), span }
+            }
+            AccumulatorKind::Interarrival { filter, window } => {
+                Section::Gaps { filter: bit(filter), span: self.span(micros(window), Part { words: gaps::WORDS, heads: gaps::HEADS }) }
+            }
+            AccumulatorKind::Seen { filter } => Section::Seen { filter: bit(filter), part: self.part(Part { words: 2, heads: 2 }) },
+            AccumulatorKind::Distinct { filter, member, horizon } => {
+                let index = self.distinct;
+                self.distinct += 1;
+                let horizon = micros(horizon).clamp(1, super::TIME_LIMIT);
+                Section::Distinct { filter: bit(filter), member: usize::from(member), horizon, index, salt: tag }
+            }
         }
-        words
+    }
+
+    fn span(&mut self, window: i64, part: Part) -> Span {
+        let window = window.clamp(1, super::TIME_LIMIT);
+        let known = self.windows.iter().position(|known| *known == window);
+        let place = known.unwrap_or_else(|| {
+            self.windows.push(window);
+            self.windows.len() - 1
+        });
+        Span { window: place, width: tiles::width(window), part: self.part(part) }
+    }
+
+    fn part(&mut self, part: Part) -> usize {
+        self.parts.push(part);
+        self.parts.len() - 1
     }
 }
 
-fn section(accumulator: &Accumulator, words: &mut usize, distinct: &mut usize) -> Section {
-    let mut take = |count: usize| {
-        let at = *words;
-        *words += count;
-        at
-    };
-    let mut span = |window, count| {
-        let window = micros(window).clamp(1, super::TIME_LIMIT);
-        Span { window, width: tiles::width(window), at: take(count) }
-    };
-    match accumulator.kind {
-        AccumulatorKind::Count { filter, window } => Section::Count { filter: bit(filter), span: span(window, tiles::WORDS) },
-        AccumulatorKind::Sum { filter, value, window } => {
-            Section::Sum { filter: bit(filter), value: usize::from(value), span: span(window, tiles::WORDS) }
+impl Section {
+    /// Bit of the filter whose events enter; 0 when none ever does.
+    pub(crate) const fn filter(self) -> u64 {
+        match self {
+            Self::Count { filter, .. }
+            | Self::Sum { filter, .. }
+            | Self::Gaps { filter, .. }
+            | Self::Seen { filter, .. }
+            | Self::Distinct { filter, .. } => filter,
         }
-        AccumulatorKind::Interarrival { filter, window } => Section::Gaps { filter: bit(filter), span: span(window, gaps::WORDS) },
-        AccumulatorKind::Seen { filter } => Section::Seen { filter: bit(filter), at: take(2) },
-        AccumulatorKind::Distinct { filter, member, horizon } => {
-            let index = *distinct;
-            *distinct += 1;
-            let horizon = micros(horizon).clamp(1, super::TIME_LIMIT);
-            Section::Distinct { filter: bit(filter), member: usize::from(member), horizon, index, salt: accumulator.tag }
+    }
+
+    /// The part that holds its words, if it has any.
+    pub(crate) const fn part(self) -> Option<usize> {
+        match self {
+            Self::Count { span, .. } | Self::Sum { span, .. } | Self::Gaps { span, .. } => Some(span.part),
+            Self::Seen { part, .. } => Some(part),
+            Self::Distinct { .. } => None,
         }
     }
 }

@@ -64,8 +64,9 @@ impl EntityState {
             }
             leaving.extend(self.ring.insert(&words));
         }
+        let offsets = delta.sparse.offsets(layout);
         let firsts = layout.sections.iter().filter_map(|section| match *section {
-            Section::Gaps { span, .. } => delta.words.as_ref()?.get(span.at).copied().filter(|first| *first != NEVER),
+            Section::Gaps { span, .. } => delta.sparse.part(offsets.of(span.part), gaps::WORDS).first().copied(),
             _ => None,
         });
         let begin = firsts.min().unwrap_or(i64::MAX);
@@ -73,26 +74,27 @@ impl EntityState {
     }
 
     fn merge_words(&mut self, layout: &Layout, delta: &Self) {
-        let Some(theirs) = &delta.words else { return };
         self.spilled_until = self.spilled_until.max(delta.spilled_until);
-        let ours = self.words.get_or_insert_with(|| layout.empty_words());
+        if delta.sparse.is_empty() {
+            return;
+        }
+        self.sparse.open(layout, delta.sparse.present(layout));
+        let (ours, theirs) = (self.sparse.offsets(layout), delta.sparse.offsets(layout));
         for section in &layout.sections {
             match *section {
                 Section::Count { span, .. } | Section::Sum { span, .. } => {
-                    let range = span.at..span.at + tiles::WORDS;
-                    if let (Some([newest, cells @ ..]), Some([other, theirs @ ..])) = (ours.get_mut(range.clone()), theirs.get(range)) {
+                    let other = delta.sparse.part(theirs.of(span.part), tiles::WORDS);
+                    if let ([newest, cells @ ..], [other, theirs @ ..]) = (self.sparse.part_mut(ours.of(span.part), tiles::WORDS), other) {
                         tiles::merge::<1>(newest, cells, *other, theirs);
                     }
                 }
                 Section::Gaps { span, .. } => {
-                    let range = span.at..span.at + gaps::WORDS;
-                    if let (Some(ours), Some(theirs)) = (ours.get_mut(range.clone()), theirs.get(range)) {
-                        gaps::merge(ours, theirs, span);
-                    }
+                    let other = delta.sparse.part(theirs.of(span.part), gaps::WORDS);
+                    gaps::merge(self.sparse.part_mut(ours.of(span.part), gaps::WORDS), other, span);
                 }
-                Section::Seen { at, .. } => {
-                    if let (Some([first, last]), Some([other_first, other_last])) = (ours.get_mut(at..at + 2), theirs.get(at..at + 2))
-                        && *other_last != NEVER
+                Section::Seen { part, .. } => {
+                    if let ([first, last], [other_first, other_last]) =
+                        (self.sparse.part_mut(ours.of(part), 2), delta.sparse.part(theirs.of(part), 2))
                     {
                         *first = if *first == NEVER { *other_first } else { (*first).min(*other_first) };
                         *last = (*last).max(*other_last);

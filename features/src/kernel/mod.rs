@@ -12,7 +12,9 @@ mod gaps;
 mod layout;
 mod merge;
 mod read;
+mod recent;
 mod ring;
+mod sparse;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -3,13 +3,17 @@
 //! A state, an event and an instant enter, one number a [`Read`] of the plan leaves; NaN stands for no evidence. Nothing is changed,
 //! except by [`EntityState::observe`], which reads, applies and reads again.
 
+use smallvec::SmallVec;
+
 use crate::event::Event;
 use crate::time::Timestamp;
 
 use super::gaps::{self, Moments};
 use super::layout::{Layout, Section, Span};
 use super::plan::{AccumulatorId, GapStat, Read};
-use super::ring::{self, MISSING, VALUE_SCALE};
+use super::recent::Recent;
+use super::ring::{self, VALUE_SCALE};
+use super::sparse::Offsets;
 use super::state::EntityState;
 use super::tiles::{self, Stretch};
 use super::{NEVER, TIME_LIMIT};
@@ -34,8 +38,20 @@ struct Reading<'a> {
     layout: &'a Layout,
     event: Option<&'a Event>,
     at: i64,
+    recent: Recent<'a>,
+    offsets: Offsets,
+    /// What each window of the layout takes in.
+    windows: SmallVec<[Window; 8]>,
     /// Gaps of an interarrival section, kept between its two statistics.
     memo: Option<(AccumulatorId, Moments)>,
+}
+
+/// What a window takes in: rows of the ring, and a stretch of tiles.
+#[derive(Clone, Copy, Default)]
+struct Window {
+    start: i64,
+    rows: u16,
+    stretch: Stretch,
 }
 
 impl EntityState {
@@ -45,11 +61,11 @@ impl EntityState {
         let lateness = self.lateness(event);
         let plan = &layout.plan().reads;
         let at = self.high_water.max(ring::time_of(event));
-        let mut reading = Reading { state: self, layout, event: Some(event), at, memo: None };
-        let mut before = smallvec::SmallVec::<[f64; 16]>::new();
+        let mut reading = Reading::new(self, layout, Some(event), at);
+        let mut before = SmallVec::<[f64; 16]>::new();
         before.extend(plan.iter().filter(|read| phase(**read) == Phase::Before).map(|read| reading.one(*read)));
         self.apply(layout, event);
-        let mut reading = Reading { state: self, layout, event: Some(event), at, memo: None };
+        let mut reading = Reading::new(self, layout, Some(event), at);
         let mut before = before.into_iter();
         reads.extend(plan.iter().map(|read| match phase(*read) {
             Phase::Before => before.next().unwrap_or(f64::NAN),
@@ -61,12 +77,21 @@ impl EntityState {
     /// Reads every feature as it stands at `now`, or at the newest event if that is later. `event` is only asked for its members.
     pub fn read(&self, layout: &Layout, event: Option<&Event>, now: Timestamp) -> Vec<f64> {
         let at = self.high_water.max(now.micros().clamp(-TIME_LIMIT, TIME_LIMIT));
-        let mut reading = Reading { state: self, layout, event, at, memo: None };
+        let mut reading = Reading::new(self, layout, event, at);
         layout.plan().reads.iter().map(|read| reading.one(*read)).collect()
     }
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    fn new(state: &'a EntityState, layout: &'a Layout, event: Option<&'a Event>, at: i64) -> Self {
+        let recent = Recent::new(&state.ring, layout.stride);
+        let windows = layout.windows.iter().map(|window| {
+            let start = at - window;
+            Window { start, rows: recent.after(start), stretch: Stretch::new(start, tiles::width(*window), state.spilled_until) }
+        });
+        Self { state, layout, event, at, windows: windows.collect(), recent, offsets: state.sparse.offsets(layout), memo: None }
+    }
+
     fn one(&mut self, read: Read) -> f64 {
         let at = self.at;
         match read {
@@ -94,37 +119,35 @@ impl Reading<'_> {
         }
     }
 
-    fn words(&self, at: usize, count: usize) -> &[i64] {
-        self.state.words.as_ref().and_then(|words| words.get(at..at + count)).unwrap_or_default()
+    fn window(&self, span: Span) -> Window {
+        self.windows.get(span.window).copied().unwrap_or_default()
+    }
+
+    fn part(&self, part: usize, words: usize) -> &[i64] {
+        self.state.sparse.part(self.offsets.of(part), words)
     }
 
     fn tiles(&self, span: Span) -> (i64, f64) {
-        let stretch = Stretch { start: self.at - span.window, width: span.width, spilled_until: self.state.spilled_until };
-        match self.words(span.at, tiles::WORDS) {
+        match self.part(span.part, tiles::WORDS) {
             [newest, cells @ ..] => {
-                let ([whole], [part]) = tiles::total::<1>(*newest, cells, stretch);
+                let ([whole], [part]) = tiles::total::<1>(*newest, cells, self.window(span).stretch);
                 (whole, part)
             }
-            _ => (0, 0.0),
+            [] => (0, 0.0),
         }
     }
 
     fn weight(&self, id: AccumulatorId) -> f64 {
         let Some(Section::Count { filter, span }) = self.layout.section(id) else { return f64::NAN };
         let (whole, part) = self.tiles(span);
-        let start = self.at - span.window;
-        let recent = self.state.ring.rows(self.layout.stride).rev().take_while(|row| row.time() > start);
-        let ring: i64 = recent.filter(|row| row.filters() & filter != 0).map(|row| row.sign()).sum();
+        let ring = self.recent.weight(self.recent.passing(filter) & self.window(span).rows);
         whole.saturating_add(ring) as f64 + part
     }
 
     fn sum(&self, id: AccumulatorId) -> f64 {
         let Some(Section::Sum { filter, value, span }) = self.layout.section(id) else { return f64::NAN };
         let (whole, part) = self.tiles(span);
-        let start = self.at - span.window;
-        let recent = self.state.ring.rows(self.layout.stride).rev().take_while(|row| row.time() > start);
-        let ring: i64 =
-            recent.filter(|row| row.filters() & filter != 0 && row.value(value) != MISSING).map(|row| row.value(value) * row.sign()).sum();
+        let ring = self.recent.sum(self.recent.passing(filter) & self.window(span).rows, value);
         (whole.saturating_add(ring) as f64 + part) / VALUE_SCALE
     }
 
@@ -151,32 +174,31 @@ impl Reading<'_> {
     fn gaps(&self, id: AccumulatorId) -> Moments {
         let mut moments = Moments::default();
         let Some(Section::Gaps { filter, span }) = self.layout.section(id) else { return moments };
-        let start = self.at - span.window;
+        let window = self.window(span);
         let mut previous = NEVER;
-        if let [_, last, newest, cells @ ..] = self.words(span.at, gaps::WORDS) {
+        if let [_, last, newest, cells @ ..] = self.part(span.part, gaps::WORDS) {
             previous = *last;
-            moments.add_tiles(*newest, cells, Stretch { start, width: span.width, spilled_until: self.state.spilled_until });
+            moments.add_tiles(*newest, cells, window.stretch);
         }
-        for row in self.state.ring.rows(self.layout.stride).filter(|row| row.filters() & filter != 0 && row.sign() > 0) {
-            if previous != NEVER && row.time() > start {
-                moments.add((row.time() - previous).max(0));
+        for time in self.recent.times(self.recent.adding(filter)) {
+            if previous != NEVER && time > window.start {
+                moments.add((time - previous).max(0));
             }
-            previous = row.time();
+            previous = time;
         }
         moments
     }
 
     /// First and latest time of the events that a `Seen` section is about.
     fn seen(&self, id: AccumulatorId) -> Option<(i64, i64)> {
-        let Some(Section::Seen { filter, at }) = self.layout.section(id) else { return None };
-        let (first, last) = match self.words(at, 2) {
+        let Some(Section::Seen { filter, part }) = self.layout.section(id) else { return None };
+        let (first, last) = match self.part(part, 2) {
             [first, last] => (*first, *last),
             _ => (NEVER, NEVER),
         };
-        let mut rows =
-            self.state.ring.rows(self.layout.stride).filter(|row| row.filters() & filter != 0 && row.sign() > 0).map(|row| row.time());
-        let oldest = rows.next();
-        let newest = rows.next_back().or(oldest);
+        let mut times = self.recent.times(self.recent.adding(filter));
+        let oldest = times.next();
+        let newest = times.last().or(oldest);
         let first = if first == NEVER { oldest } else { Some(oldest.map_or(first, |oldest| oldest.min(first))) };
         first.map(|first| (first, newest.map_or(last, |newest| newest.max(last))))
     }

@@ -89,6 +89,11 @@ impl Ring {
         self.words.chunks_exact(stride).map(Row)
     }
 
+    /// The row of that number, counted from the oldest.
+    pub(crate) fn row(&self, number: usize, stride: usize) -> Option<Row<'_>> {
+        self.words.get(number * stride..(number + 1) * stride).map(Row)
+    }
+
     /// Bytes on the heap, by content and not by allocator: equal rings weigh the same.
     pub(crate) fn bytes(&self, stride: usize) -> usize {
         (self.words.len() / stride).next_power_of_two() * stride * 8 * usize::from(!self.words.is_empty())

@@ -1,7 +1,7 @@
 //! The decoded state of one entity, laid out to be worked on in place.
 //!
 //! Events and slot changes enter; what is read and encoded from it stands in `read` and `codec`. No event allocates once the ring is
-//! full and the first spill has made the tiles.
+//! full and each section that its filters concern has its words.
 
 use crate::event::Event;
 use crate::time::Timestamp;
@@ -10,6 +10,7 @@ use super::distinct::Distinct;
 use super::layout::{Layout, Section};
 use super::ring::{self, MISSING, Ring, Row, Words};
 use super::slots::{Slot, SlotChange, SlotTag};
+use super::sparse::Sparse;
 use super::{NEVER, gaps, tiles};
 
 /// Random number of a writing process, new at every start.
@@ -63,7 +64,8 @@ pub(crate) struct Rare {
 }
 
 /// State of one entity.
-// INVARIANT: `words` is there exactly when `spilled_until` is a time; `distinct` is empty or has one entry a section; `slots` is sorted.
+// INVARIANT: `sparse` holds exactly the sections that something was spilled into; `distinct` is empty or has one entry a section;
+// `slots` is sorted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EntityState {
     pub(crate) high_water: i64,
@@ -72,7 +74,7 @@ pub struct EntityState {
     /// Events up to here are forgotten on request.
     pub(crate) tombstone: i64,
     pub(crate) ring: Ring,
-    pub(crate) words: Option<Box<[i64]>>,
+    pub(crate) sparse: Sparse,
     pub(crate) distinct: Box<[Distinct]>,
     pub(crate) slots: Vec<SlotEntry>,
     pub(crate) rare: Option<Box<Rare>>,
@@ -85,7 +87,7 @@ impl Default for EntityState {
             spilled_until: NEVER,
             tombstone: NEVER,
             ring: Ring::default(),
-            words: None,
+            sparse: Sparse::default(),
             distinct: Box::default(),
             slots: Vec::new(),
             rare: None,
@@ -100,6 +102,18 @@ pub(crate) struct Spill<'a> {
     pub weight: i64,
     /// Whether it is one event as it came: an aggregate or a taken-back label tells nothing of gaps and first times.
     pub single: bool,
+}
+
+impl Spill<'_> {
+    /// Whether it leaves something in a section whose filter it passes.
+    fn enters(&self, section: Section) -> bool {
+        match section {
+            Section::Count { .. } => true,
+            Section::Sum { value, .. } => self.row.value(value) != MISSING,
+            Section::Gaps { .. } | Section::Seen { .. } => self.single,
+            Section::Distinct { .. } => false,
+        }
+    }
 }
 
 impl EntityState {
@@ -152,11 +166,8 @@ impl EntityState {
     }
 
     fn see_members(&mut self, layout: &Layout, event: &Event, time: i64) {
-        for section in &layout.sections {
-            let Section::Distinct { filter, member, horizon, index, salt } = *section else { continue };
-            if event.filters & filter == 0 {
-                continue;
-            }
+        for section in layout.entered(event.filters) {
+            let Section::Distinct { member, horizon, index, salt, .. } = section else { continue };
             let Some(member) = event.members.get(member).copied().flatten() else { continue };
             let forgotten = self.high_water - horizon;
             self.distinct_mut(layout, index, |distinct| distinct.insert(member, time, forgotten, salt));
@@ -175,34 +186,26 @@ impl EntityState {
     pub(crate) fn spill(&mut self, layout: &Layout, spill: &Spill<'_>) {
         let time = spill.row.time();
         self.spilled_until = self.spilled_until.max(time);
-        let words = self.words.get_or_insert_with(|| layout.empty_words());
-        for section in &layout.sections {
-            match *section {
-                Section::Count { filter, span } if spill.row.filters() & filter != 0 => {
-                    if let Some(cells) = words.get_mut(span.at..span.at + tiles::WORDS) {
-                        tiles::add(cells, span.width, time, spill.weight);
-                    }
+        let entered = || layout.entered(spill.row.filters()).filter(|section| spill.enters(*section));
+        self.sparse.open(layout, entered().filter_map(Section::part));
+        let offsets = self.sparse.offsets(layout);
+        for section in entered() {
+            match section {
+                Section::Count { span, .. } => {
+                    tiles::add(self.sparse.part_mut(offsets.of(span.part), tiles::WORDS), span.width, time, spill.weight);
                 }
-                Section::Sum { filter, value, span } if spill.row.filters() & filter != 0 => {
-                    let value = spill.row.value(value);
-                    if let Some(cells) = words.get_mut(span.at..span.at + tiles::WORDS)
-                        && value != MISSING
-                    {
-                        tiles::add(cells, span.width, time, value.saturating_mul(spill.weight));
-                    }
+                Section::Sum { value, span, .. } => {
+                    let amount = spill.row.value(value).saturating_mul(spill.weight);
+                    tiles::add(self.sparse.part_mut(offsets.of(span.part), tiles::WORDS), span.width, time, amount);
                 }
-                Section::Gaps { filter, span } if spill.single && spill.row.filters() & filter != 0 => {
-                    if let Some(cells) = words.get_mut(span.at..span.at + gaps::WORDS) {
-                        gaps::spill(cells, span.width, time);
-                    }
-                }
-                Section::Seen { filter, at } if spill.single && spill.row.filters() & filter != 0 => {
-                    if let Some([first, last]) = words.get_mut(at..at + 2) {
+                Section::Gaps { span, .. } => gaps::spill(self.sparse.part_mut(offsets.of(span.part), gaps::WORDS), span.width, time),
+                Section::Seen { part, .. } => {
+                    if let [first, last] = self.sparse.part_mut(offsets.of(part), 2) {
                         *first = if *first == NEVER { time } else { (*first).min(time) };
                         *last = (*last).max(time);
                     }
                 }
-                _ => {}
+                Section::Distinct { .. } => {}
             }
         }
     }
@@ -272,7 +275,7 @@ impl EntityState {
         });
         size_of::<Self>()
             + self.ring.bytes(layout.stride)
-            + self.words.as_ref().map_or(0, |words| words.len() * 8)
+            + self.sparse.len() * 8
             + self.distinct.iter().map(|distinct| size_of::<Distinct>() + distinct.bytes()).sum::<usize>()
             + self.slots.len() * size_of::<SlotEntry>()
             + rare

@@ -19,12 +19,29 @@ pub(crate) fn width(window: i64) -> i64 {
     window.saturating_add(TILES - 1) / TILES
 }
 
-/// The part of time that is asked for, `(start, at]`, and when the last of what was spilled happened.
-#[derive(Clone, Copy, Debug)]
+/// A window as it stands at an instant: the same for every section that has it, so worked out once.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Stretch {
-    pub start: i64,
-    pub width: i64,
-    pub spilled_until: i64,
+    /// Number of the tile in which the window begins: of its events a share counts.
+    tail: i64,
+    share: f64,
+    /// Whether anything that was spilled reaches into the window.
+    reached: bool,
+}
+
+impl Stretch {
+    /// The stretch `(start, now]` in tiles of that width. Spilled events end at `spilled_until`, so a tail tile is taken to be filled
+    /// evenly up to there and no further.
+    pub(crate) fn new(start: i64, width: i64, spilled_until: i64) -> Self {
+        if width <= 0 || spilled_until <= start {
+            return Self::default();
+        }
+        let tail = start.div_euclid(width);
+        let begin = tail.saturating_mul(width);
+        let end = begin.saturating_add(width).min(spilled_until.saturating_add(1));
+        let share = (end - start - 1).max(0) as f64 / (end - begin).max(1) as f64;
+        Self { tail, share, reached: true }
+    }
 }
 
 fn cell_of(index: i64) -> usize {
@@ -78,32 +95,53 @@ pub(crate) fn merge<const LANES: usize>(newest: &mut i64, cells: &mut [i64], oth
     }
 }
 
-/// Totals in the stretch: whole tiles as they are, and the tail tile by the share of it that lies inside. Spilled events end at
-/// `spilled_until`, so a tail tile is taken to be filled evenly up to there and no further.
+/// Totals in the stretch: whole tiles as they are, and the tail tile by its share.
 pub(crate) fn total<const LANES: usize>(newest: i64, cells: &[i64], stretch: Stretch) -> ([i64; LANES], [f64; LANES]) {
     let (mut whole, mut part) = ([0_i64; LANES], [0.0; LANES]);
-    let Stretch { start, width, spilled_until } = stretch;
-    if newest == NEVER || width <= 0 || spilled_until <= start {
+    let Stretch { tail, share, reached } = stretch;
+    if newest == NEVER || !reached || tail > newest {
         return (whole, part);
     }
-    let tail = start.div_euclid(width);
     let oldest = newest.saturating_sub(CELLS as i64 - 1);
-    let first = (tail + 1).max(oldest);
-    let mut at = cell_of(first) * LANES;
-    for _ in first..=newest {
-        if let Some(lanes) = cells.get(at..at + LANES) {
-            whole.iter_mut().zip(lanes).for_each(|(total, lane)| *total = total.saturating_add(*lane));
+    let inside = (tail + 1).max(oldest)..=newest;
+    match sums::<LANES>(cells) {
+        // Most often all cells but one lie inside: what lies outside is taken off the sum of all.
+        Some(all) => {
+            whole = all;
+            for outside in oldest..*inside.start() {
+                let lanes = lanes_of::<LANES>(cells, outside);
+                whole.iter_mut().zip(lanes).for_each(|(total, lane)| *total -= lane);
+            }
         }
-        at = if at + LANES >= CELLS * LANES { 0 } else { at + LANES };
+        None => {
+            for index in inside {
+                let lanes = lanes_of::<LANES>(cells, index);
+                whole.iter_mut().zip(lanes).for_each(|(total, lane)| *total = total.saturating_add(*lane));
+            }
+        }
     }
-    if (oldest..=newest).contains(&tail) {
-        let begin = tail.saturating_mul(width);
-        let end = begin.saturating_add(width).min(spilled_until.saturating_add(1));
-        let share = (end - start - 1).max(0) as f64 / (end - begin).max(1) as f64;
-        let at = cell_of(tail) * LANES;
-        if let Some(lanes) = cells.get(at..at + LANES) {
-            part.iter_mut().zip(lanes).for_each(|(part, lane)| *part = *lane as f64 * share);
-        }
+    if tail >= oldest {
+        let lanes = lanes_of::<LANES>(cells, tail);
+        part.iter_mut().zip(lanes).for_each(|(part, lane)| *part = *lane as f64 * share);
     }
     (whole, part)
+}
+
+fn lanes_of<const LANES: usize>(cells: &[i64], index: i64) -> &[i64] {
+    let at = cell_of(index) * LANES;
+    cells.get(at..at + LANES).unwrap_or_default()
+}
+
+/// The sum of all cells; `None` when one is so large that the order of saturating additions could matter.
+fn sums<const LANES: usize>(cells: &[i64]) -> Option<[i64; LANES]> {
+    const LARGE: i64 = 1 << 58;
+    let (mut sums, mut sizes) = ([0_i64; LANES], 0_u64);
+    for lanes in cells.chunks_exact(LANES) {
+        for (sum, lane) in sums.iter_mut().zip(lanes) {
+            *sum = sum.wrapping_add(*lane);
+            // Within ±2⁵⁸ this stays below 2⁵⁹, and an `or` of such numbers too.
+            sizes |= lane.wrapping_add(LARGE) as u64;
+        }
+    }
+    (sizes < 2 * LARGE as u64).then_some(sums)
 }

@@ -15,6 +15,7 @@ mod sections;
 use crate::time::Timestamp;
 
 use super::layout::{Layout, Section};
+use super::sparse::Offsets;
 use super::state::{EntityState, Flush, Opaque, Rare};
 use super::wire::{Reader, put, put_fixed, put_signed};
 use super::{NEVER, TIME_LIMIT};
@@ -79,8 +80,9 @@ impl EntityState {
         };
         self.put_ring(layout, &mut payload);
         section(RING, kind::RING, &mut payload);
+        let offsets = self.sparse.offsets(layout);
         for (tag, of) in layout.tagged() {
-            let kind = self.put_section(of, &mut payload);
+            let kind = self.put_section(of, &offsets, &mut payload);
             section(tag, kind, &mut payload);
         }
         for entry in &self.slots {
@@ -132,10 +134,12 @@ impl EntityState {
             Some(FORMAT) => {}
             found => return Err(DecodeError::Format { found: found.unwrap_or(0) }),
         }
-        let mut state = get_header(layout, &mut reader).ok_or(DecodeError::Header)?;
+        let mut state = get_header(&mut reader).ok_or(DecodeError::Header)?;
+        state.make_room(layout, reader);
+        let mut offsets = state.sparse.offsets(layout);
         while !reader.is_empty() {
-            let (tag, kind, payload) = get_frame(&mut reader).ok_or(DecodeError::Header)?;
-            state.get_section(layout, tag, kind, payload).ok_or(DecodeError::Section { tag, kind })?;
+            let frame = get_frame(&mut reader).ok_or(DecodeError::Header)?;
+            state.get_section(layout, frame, &mut offsets).ok_or(DecodeError::Section { tag: frame.0, kind: frame.1 })?;
         }
         if let Some(rare) = &mut state.rare {
             rare.opaque.sort_by_key(|opaque| (opaque.tag, opaque.kind));
@@ -143,7 +147,14 @@ impl EntityState {
         Ok(state)
     }
 
-    fn get_section(&mut self, layout: &Layout, tag: u64, kind: u8, payload: &[u8]) -> Option<()> {
+    /// Brings every part into use that the sections ahead fill, in one go: one by one each would move those before it.
+    fn make_room(&mut self, layout: &Layout, mut ahead: Reader<'_>) {
+        let frames = std::iter::from_fn(|| get_frame(&mut ahead)).filter(|(_, _, payload)| !payload.is_empty());
+        let filled = frames.filter_map(|(tag, kind, _)| layout.under(tag).find(|of| sections::fits(*of, kind)));
+        self.sparse.open(layout, filled.filter_map(Section::part));
+    }
+
+    fn get_section(&mut self, layout: &Layout, (tag, kind, payload): Frame<'_>, offsets: &mut Offsets) -> Option<()> {
         let mut reader = Reader(payload);
         let since = if kind & UNKNOWN == 0 { self.second() } else { reader.varint()? };
         let kind = kind & !UNKNOWN;
@@ -156,9 +167,9 @@ impl EntityState {
                 self.get_slot(tag, &mut reader)?;
                 true
             }
-            _ => match layout.tagged().find(|(known, of)| *known == tag && sections::fits(*of, kind)) {
-                Some((_, of)) => {
-                    self.get_accumulator(layout, of, kind, &mut reader)?;
+            _ => match layout.under(tag).find(|of| sections::fits(*of, kind)) {
+                Some(of) => {
+                    self.get_accumulator(layout, (of, kind), offsets, &mut reader)?;
                     true
                 }
                 None => false,
@@ -180,7 +191,7 @@ impl EntityState {
     }
 }
 
-fn get_header(layout: &Layout, reader: &mut Reader<'_>) -> Option<EntityState> {
+fn get_header(reader: &mut Reader<'_>) -> Option<EntityState> {
     let flags = reader.byte()?;
     let mut state = EntityState::default();
     let high_water = in_range(reader.signed()?)?;
@@ -189,7 +200,6 @@ fn get_header(layout: &Layout, reader: &mut Reader<'_>) -> Option<EntityState> {
     }
     if flags & SPILLED != 0 {
         state.spilled_until = in_range(reader.signed()?)?;
-        state.words = Some(layout.empty_words());
     }
     if flags & TOMBSTONE != 0 {
         state.tombstone = in_range(reader.signed()?)?;
@@ -206,7 +216,10 @@ fn get_header(layout: &Layout, reader: &mut Reader<'_>) -> Option<EntityState> {
     Some(state)
 }
 
-fn get_frame<'a>(reader: &mut Reader<'a>) -> Option<(u64, u8, &'a [u8])> {
+/// Tag, kind and payload of a section.
+type Frame<'a> = (u64, u8, &'a [u8]);
+
+fn get_frame<'a>(reader: &mut Reader<'a>) -> Option<Frame<'a>> {
     let tag = reader.fixed()?;
     let kind = reader.byte()?;
     let length = reader.varint()?;

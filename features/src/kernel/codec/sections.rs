@@ -7,6 +7,7 @@ use crate::kernel::distinct::{Distinct, PAGE, SET};
 use crate::kernel::layout::{Layout, Section};
 use crate::kernel::ring::{self, MISSING, Ring};
 use crate::kernel::slots::Slot;
+use crate::kernel::sparse::Offsets;
 use crate::kernel::state::{EntityState, SlotEntry};
 use crate::kernel::tiles::{self, CELLS};
 use crate::kernel::wire::{Reader, put, put_fixed, put_signed};
@@ -132,26 +133,22 @@ impl EntityState {
     }
 
     /// Writes one accumulator's payload, nothing when it is empty; returns its kind.
-    pub(super) fn put_section(&self, section: Section, out: &mut Vec<u8>) -> u8 {
+    pub(super) fn put_section(&self, section: Section, offsets: &Offsets, out: &mut Vec<u8>) -> u8 {
         match section {
             Section::Count { span, .. } | Section::Sum { span, .. } => {
-                if let Some([newest, cells @ ..]) = self.stored(span.at, tiles::WORDS) {
+                if let [newest, cells @ ..] = self.sparse.part(offsets.of(span.part), tiles::WORDS) {
                     put_cells::<1>(*newest, cells, out);
                 }
             }
             Section::Gaps { span, .. } => {
-                if let Some([first, last, newest, cells @ ..]) = self.stored(span.at, gaps::WORDS)
-                    && *last != NEVER
-                {
+                if let [first, last, newest, cells @ ..] = self.sparse.part(offsets.of(span.part), gaps::WORDS) {
                     put_signed(out, *first);
                     put_signed(out, last - first);
                     put_cells::<3>(*newest, cells, out);
                 }
             }
-            Section::Seen { at, .. } => {
-                if let Some([first, last]) = self.stored(at, 2)
-                    && *last != NEVER
-                {
+            Section::Seen { part, .. } => {
+                if let [first, last] = self.sparse.part(offsets.of(part), 2) {
                     put_signed(out, *first);
                     put_signed(out, last - first);
                 }
@@ -159,10 +156,6 @@ impl EntityState {
             Section::Distinct { index, .. } => return self.put_distinct(index, out),
         }
         section.kind()
-    }
-
-    fn stored(&self, at: usize, count: usize) -> Option<&[i64]> {
-        self.words.as_ref().and_then(|words| words.get(at..at + count))
     }
 
     fn put_distinct(&self, index: usize, out: &mut Vec<u8>) -> u8 {
@@ -186,38 +179,44 @@ impl EntityState {
         }
     }
 
-    pub(super) fn get_accumulator(&mut self, layout: &Layout, section: Section, kind: u8, reader: &mut Reader<'_>) -> Option<()> {
+    /// Reads one accumulator's payload. `offsets` are those of the parts in use, and are kept so.
+    pub(super) fn get_accumulator(
+        &mut self,
+        layout: &Layout,
+        (section, kind): (Section, u8),
+        offsets: &mut Offsets,
+        reader: &mut Reader<'_>,
+    ) -> Option<()> {
         if let Section::Distinct { index, .. } = section {
             let read = get_distinct(self.high_water, kind, reader)?;
             self.distinct_mut(layout, index, |distinct| *distinct = read);
             return Some(());
         }
-        if self.words.is_none() {
+        if reader.is_empty() && matches!(section, Section::Count { .. } | Section::Sum { .. }) {
+            // What holds nothing is not in use.
+            return Some(());
+        }
+        if self.spilled_until == NEVER {
             // Tiles without a header that tells of them: taken as reaching to the newest event.
             self.spilled_until = self.high_water.max(-crate::kernel::TIME_LIMIT);
-            self.words = Some(layout.empty_words());
         }
-        let words = self.words.as_mut()?;
-        match section {
-            Section::Count { span, .. } | Section::Sum { span, .. } => match words.get_mut(span.at..span.at + tiles::WORDS)? {
-                [newest, cells @ ..] => get_cells::<1>(newest, cells, reader),
-                [] => None,
-            },
-            Section::Gaps { span, .. } => match words.get_mut(span.at..span.at + gaps::WORDS)? {
-                [first, last, newest, cells @ ..] => {
-                    (*first, *last) = get_pair(reader)?;
-                    get_cells::<3>(newest, cells, reader)
-                }
-                _ => None,
-            },
-            Section::Seen { at, .. } => match words.get_mut(at..at + 2)? {
-                [first, last] => {
-                    (*first, *last) = get_pair(reader)?;
-                    Some(())
-                }
-                _ => None,
-            },
-            Section::Distinct { .. } => None,
+        let part = section.part()?;
+        let words = layout.parts.get(part)?.words;
+        if offsets.of(part) == 0 {
+            self.sparse.open(layout, std::iter::once(part));
+            *offsets = self.sparse.offsets(layout);
+        }
+        match (section, self.sparse.part_mut(offsets.of(part), words)) {
+            (Section::Count { .. } | Section::Sum { .. }, [newest, cells @ ..]) => get_cells::<1>(newest, cells, reader),
+            (Section::Gaps { .. }, [first, last, newest, cells @ ..]) => {
+                (*first, *last) = get_pair(reader)?;
+                get_cells::<3>(newest, cells, reader)
+            }
+            (Section::Seen { .. }, [first, last]) => {
+                (*first, *last) = get_pair(reader)?;
+                Some(())
+            }
+            _ => None,
         }
     }
 
