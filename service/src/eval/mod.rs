@@ -2,6 +2,7 @@
 //!
 //! Simulates evaluation traffic, replays it through the same pipeline as live traffic, and compares each decision with the truth.
 
+mod blame;
 mod report;
 mod threshold;
 
@@ -23,6 +24,7 @@ use crate::simulate::stream::{Stream, StreamOptions, Truth};
 use crate::simulate::world::{World, WorldOptions};
 use crate::simulate::{DEFAULT_START, named};
 use crate::{setup, token};
+use blame::{Blame, Whose};
 use report::Rival;
 use threshold::Rivals;
 
@@ -38,7 +40,7 @@ const LEAST_SESSIONS: u64 = 20_000;
 )]
 pub struct Args {
     /// Seed of the world; not among those that tuned anything.
-    #[arg(long, default_value_t = 90_001)]
+    #[arg(long, default_value_t = 91_001)]
     pub seed: u64,
     /// Days.
     #[arg(long, default_value_t = 14.0)]
@@ -89,11 +91,13 @@ pub fn run(args: Args) -> Result<(), CommandError> {
         }
         std::fs::write(out, text + "\n").map_err(|error| CommandError::failed(format!("cannot write `{}`: {error}", out.display())))?;
     }
-    args.shape.print(&rows, || report::table(&judgement.tally, &rival, &rows))
+    let by_rule = judgement.blame.rows();
+    args.shape.print(&rows, || report::table(&judgement.tally, &rival, &rows) + &blame::table(&by_rule))
 }
 
 struct Judgement {
     tally: Tally,
+    blame: Blame,
     rivals: HashMap<String, Rival>,
 }
 
@@ -134,10 +138,10 @@ impl Args {
             recorded_policy: false,
         };
         let schema = Arc::clone(&engine.schema);
-        let mut tally = Tally::default();
+        let (mut tally, mut blame) = (Tally::default(), Blame::default());
         let mut rivals = Rivals::new(schema.features().len(), known.customer_sessions, known.attacks.len());
         feed(&engine, &options, &mut |output| {
-            known.judge(&output, (&mut tally, &mut rivals));
+            known.judge(&output, (&mut tally, &mut blame, &mut rivals));
             Ok(())
         })
         .map_err(CommandError::failed)?;
@@ -152,7 +156,7 @@ impl Args {
             });
             (name.clone(), Rival { allowed, ..rival })
         });
-        Ok(Judgement { tally, rivals: rivals.collect() })
+        Ok(Judgement { tally, blame, rivals: rivals.collect() })
     }
 }
 
@@ -217,7 +221,7 @@ impl Known {
         place as u32
     }
 
-    fn judge(&self, output: &Output, (tally, rivals): (&mut Tally, &mut Rivals)) {
+    fn judge(&self, output: &Output, (tally, blame, rivals): (&mut Tally, &mut Blame, &mut Rivals)) {
         let Some(brief) = self.briefs.get(&*output.scored.admitted.tx.id) else { return };
         let stopped = output.scored.decision.action.is_enforcing();
         let row = &output.scored.assessed.vector;
@@ -228,6 +232,14 @@ impl Known {
         }
         let attack = if brief.nature == "attack" { self.attacks.get(brief.group as usize).map_or("", String::as_str) } else { "" };
         let actor = self.actors.get(brief.actor as usize).map_or("", String::as_str);
+        if stopped {
+            let whose = match brief.nature {
+                "customer" => Whose::Customer(brief.group),
+                "attack" => Whose::Attack(attack),
+                _ => Whose::Machine((brief.actor, brief.session)),
+            };
+            blame.count(&output.scored.decision, whose);
+        }
         tally.count(&Judged {
             session: (actor, brief.session),
             nature: brief.nature,

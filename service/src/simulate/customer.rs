@@ -7,69 +7,14 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use super::actor::{Actor, Nature, Sent, micros};
-use super::client::{Client, Family};
+use super::client::Client;
 use super::dice::Dice;
-use super::http::{Request, Response};
+use super::http::{Body, Request, Response};
 use super::intent::{Intent, page_parts, pictures, words};
 use super::network;
 use super::people::{self, Card};
-use super::rhythm::Rhythm;
+use super::profile::{Habit, Line, Profile};
 use super::shop::{FIRST_ORDER, PRODUCTS};
-
-/// What is particular about a customer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Habit {
-    /// Nothing.
-    Ordinary,
-    /// Looks at very many products.
-    Collector,
-    /// Has many passwords and tries them all.
-    Guesser,
-    /// Has an app that goes on logging in with an old password.
-    StaleApp,
-    /// Buys for a company: many cards, many orders, some of them colleagues'.
-    Buyer,
-    /// Shares device and mail with somebody else who has an account.
-    Household,
-    /// Has cards that are often declined.
-    Unlucky,
-    /// Works in the shop's support.
-    Staff,
-    /// Runs a script that asks for orders which it may no longer see.
-    Integration,
-}
-
-/// Where a session comes from.
-#[derive(Clone, Copy, Debug)]
-pub enum Line {
-    /// One address, perhaps shared with many.
-    Fixed(IpAddr),
-    /// A telephone on that carrier.
-    Mobile(u64),
-}
-
-/// Everything that makes a customer who they are.
-#[derive(Clone, Debug)]
-pub struct Profile {
-    /// Seed of the world.
-    pub seed: u64,
-    /// Number of the person.
-    pub person: usize,
-    /// How many people there are.
-    pub people: usize,
-    /// What is particular about them.
-    pub habit: Habit,
-    /// Their devices, each with the line it mostly uses.
-    pub devices: Vec<(Client, Line)>,
-    /// Sessions a day, on average.
-    pub sessions_a_day: f64,
-    /// Share of logins that begin with a slip of the finger.
-    pub clumsy: f64,
-    /// The orders they own.
-    pub orders: Vec<u32>,
-    /// When people shop.
-    pub rhythm: Rhythm,
-}
 
 /// A customer at work.
 pub struct Customer {
@@ -87,6 +32,8 @@ pub struct Customer {
     last: Option<Intent>,
     pace: f64,
     payments: usize,
+    /// Whether the account exists: who joins signs up first.
+    member: bool,
 }
 
 /// How the login of this session goes.
@@ -108,6 +55,7 @@ impl Customer {
         let turn = dice.bits();
         let password = people::password(profile.seed, profile.person, 0);
         let username = people::username(profile.seed, profile.person);
+        let member = !profile.joins;
         Self {
             profile,
             dice,
@@ -123,6 +71,7 @@ impl Customer {
             last: None,
             pace: 1.0,
             payments: 0,
+            member,
         }
     }
 
@@ -144,13 +93,13 @@ impl Customer {
             self.login.wrong += self.dice.whole(1, 2);
         }
         match self.profile.habit {
-            Habit::StaleApp if self.dice.chance(0.35) => return self.plan_stale_app(),
+            Habit::StaleApp if self.member && self.dice.chance(0.35) => return self.plan_stale_app(),
             Habit::Integration => return self.plan_integration(),
-            Habit::Guesser if self.dice.chance(0.3) => {
+            Habit::Guesser if self.member && self.dice.chance(0.3) => {
                 self.login.forgotten = true;
                 self.login.wrong = self.dice.lognormal(11.0, 0.6).clamp(4.0, 40.0) as usize;
             }
-            _ if self.dice.chance(0.025) => {
+            _ if self.member && self.dice.chance(0.025) => {
                 self.login.forgotten = true;
                 self.login.wrong = self.dice.whole(2, 6);
             }
@@ -160,6 +109,12 @@ impl Customer {
     }
 
     fn plan_visit(&mut self) {
+        // A private window, cleared cookies, a new telephone: known people with nothing known about them.
+        if self.dice.chance(0.05)
+            && let Some(client) = self.client()
+        {
+            (client.device, client.session) = (None, None);
+        }
         let fresh = self.client().is_none_or(|client| client.device.is_none());
         if fresh {
             let device = self.dice.hex32();
@@ -184,10 +139,19 @@ impl Customer {
             _ => true,
         };
         if !wants_account {
+            if self.dice.chance(0.08) {
+                let payment = self.purchase(0);
+                self.plan.extend(payment);
+            }
             return;
         }
         let errand = self.errand();
-        if known {
+        if !self.member {
+            self.login.then = errand;
+            let first = self.join();
+            let pause = self.think(12.0);
+            self.plan.push_back((pause, first));
+        } else if known {
             self.plan.extend(errand);
         } else {
             self.login.then = errand;
@@ -241,8 +205,18 @@ impl Customer {
         let mut steps = Vec::new();
         let orders = match self.profile.habit {
             Habit::Staff => self.dice.lognormal(60.0, 0.6).clamp(10.0, 300.0) as usize,
+            // Who has not bought yet has nothing to look up.
+            Habit::Buyer if self.profile.orders.is_empty() => 0,
             Habit::Buyer => self.dice.lognormal(16.0, 0.6).clamp(3.0, 70.0) as usize,
             Habit::Household => self.dice.whole(1, 4),
+            // They look for what they ordered as a guest, by the number in a mail.
+            _ if !self.member => {
+                if self.dice.chance(0.15) {
+                    self.dice.whole(1, 5)
+                } else {
+                    0
+                }
+            }
             _ if self.dice.chance(0.4) => self.dice.whole(1, 3),
             _ => 0,
         };
@@ -266,13 +240,28 @@ impl Customer {
             _ => usize::from(self.dice.chance(0.22)),
         };
         for payment in 0..payments {
-            let product = self.product(1);
-            steps.push((self.think(8.0), Intent::Cart(product)));
             let card = if self.profile.habit == Habit::Buyer { payment } else { 0 };
-            let checkout = self.checkout(card);
-            steps.push((self.think(35.0), checkout));
+            steps.extend(self.purchase(card));
         }
         steps
+    }
+
+    /// A product into the cart, and paid with that card.
+    fn purchase(&mut self, card: usize) -> [(f64, Intent); 2] {
+        let product = self.product(1);
+        let cart = (self.think(8.0), Intent::Cart(product));
+        let checkout = self.checkout(card);
+        [cart, (self.think(35.0), checkout)]
+    }
+
+    /// The first step of somebody without an account; some believe that they have one.
+    fn join(&mut self) -> Intent {
+        if self.dice.chance(0.2) {
+            self.login.forgotten = true;
+            self.login.wrong = self.dice.whole(1, 3);
+            return self.attempt();
+        }
+        Intent::Signup { username: self.username.clone(), password: self.password.clone() }
     }
 
     fn some_order(&mut self) -> u32 {
@@ -357,6 +346,10 @@ impl Customer {
         }
         self.login.wrong = self.login.wrong.saturating_sub(1);
         let pause = self.think(7.0);
+        if self.login.wrong == 0 && !self.member {
+            self.plan.push_back((pause, Intent::Signup { username: self.username.clone(), password: self.password.clone() }));
+            return;
+        }
         if self.login.wrong == 0 && self.login.forgotten {
             if self.dice.chance(0.75) {
                 self.plan.push_back((pause, Intent::AskReset(self.username.clone())));
@@ -443,6 +436,11 @@ impl Actor for Customer {
     fn hear(&mut self, now: i64, response: &Response) {
         match (self.last.take(), response.status) {
             (Some(Intent::Login { .. }), _) => self.hear_login(response),
+            (Some(Intent::Signup { .. }), 200..=299) => {
+                self.member = true;
+                self.hear_login(response);
+            }
+            (Some(Intent::Checkout { .. }), 200..=299) => self.profile.orders.extend(placed(response)),
             (Some(Intent::AskReset(_)), 200..=299) => self.hear_reset(true),
             (Some(Intent::DoReset { .. }), 200..=299) => self.hear_reset(false),
             (Some(Intent::Checkout { card, .. }), 402) => self.hear_decline(&card),
@@ -476,5 +474,8 @@ impl Actor for Customer {
     }
 }
 
-/// The families of software that a company's own script uses.
-pub const SCRIPTS: [Family; 3] = [Family::Python, Family::Node, Family::Go];
+/// The number of the order that an answer confirms.
+fn placed(response: &Response) -> Option<u32> {
+    let Body::Text(text) = &response.body else { return None };
+    text.strip_prefix("{\"order\":")?.strip_suffix('}')?.parse().ok()
+}

@@ -17,6 +17,7 @@ pub mod machine;
 pub mod network;
 pub mod output;
 pub mod people;
+pub mod profile;
 pub mod rhythm;
 pub mod serve;
 pub mod shop;

@@ -6,6 +6,8 @@ use super::dice::{Dice, mix, mix_text};
 
 /// Share of random card numbers that a bank would approve, percent. A customer's own cards are drawn among these.
 const GOOD_CARDS_PERCENT: u64 = 22;
+/// Share of the people who join while the world lasts, percent.
+const NEWCOMERS_PERCENT: u64 = 12;
 
 const FIRST: [&str; 48] = [
     "anna", "lars", "maria", "jonas", "ingrid", "ole", "sofia", "erik", "emma", "nils", "clara", "henrik", "julia", "magnus", "ida",
@@ -51,6 +53,11 @@ const POPULAR: [&str; 24] = [
     "654321",
 ];
 const DOMAINS: [&str; 5] = ["mail.example", "post.example", "web.example", "inbox.example", "fjordnet.example"];
+
+/// Whether a person has no account when the world begins, and signs up on a visit. Staff has accounts.
+pub fn joins(seed: u64, person: usize, works: bool) -> bool {
+    !works && mix(mix(seed, 17), person as u64) % 100 < NEWCOMERS_PERCENT
+}
 
 /// The user name of a person.
 pub fn username(seed: u64, person: usize) -> String {

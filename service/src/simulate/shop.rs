@@ -108,7 +108,11 @@ impl Shop {
     pub fn new(seed: u64, people: usize, staff: usize, partners: usize) -> Self {
         let mut accounts = HashMap::with_capacity(people);
         for (person, orders) in first_orders(seed, people).into_iter().enumerate() {
-            let role = if person + staff >= people { Role::Staff } else { Role::Customer };
+            let works = person + staff >= people;
+            if people::joins(seed, person, works) {
+                continue;
+            }
+            let role = if works { Role::Staff } else { Role::Customer };
             let account = Account { password: people::password(seed, person, 0), role, orders, logins: 0 };
             accounts.insert(people::username(seed, person), account);
         }

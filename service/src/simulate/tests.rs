@@ -81,7 +81,7 @@ fn every_attack_comes_at_every_intensity_and_its_evaluation_variants_are_others(
 }
 
 #[test]
-fn customers_log_in_mistype_and_pay() {
+fn customers_sign_up_log_in_mistype_and_pay() {
     let (truths, records) = stream(&options(9, 4, &[]));
     let mut statuses: HashMap<(String, u16), usize> = HashMap::new();
     let paths: HashMap<&str, &str> = records
@@ -94,7 +94,14 @@ fn customers_log_in_mistype_and_pay() {
     for truth in &truths {
         *statuses.entry((paths[truth.transaction_id.as_str()].to_owned(), truth.status)).or_default() += 1;
     }
-    for expected in [("/api/login", 200), ("/api/login", 401), ("/api/checkout", 200), ("/api/checkout", 402), ("/partner/v1/stock", 200)] {
+    for expected in [
+        ("/api/signup", 201),
+        ("/api/login", 200),
+        ("/api/login", 401),
+        ("/api/checkout", 200),
+        ("/api/checkout", 402),
+        ("/partner/v1/stock", 200),
+    ] {
         assert!(statuses.contains_key(&(expected.0.to_owned(), expected.1)), "no {expected:?} in {statuses:?}");
     }
 }

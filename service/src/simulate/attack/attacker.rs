@@ -31,6 +31,8 @@ pub struct Attacker {
     next: Option<i64>,
     session: u32,
     left: usize,
+    /// Whether this identity has loaded nothing yet.
+    fresh: bool,
     cursor: u32,
     hits: u32,
     factor: f64,
@@ -104,6 +106,7 @@ impl Attacker {
             next: Some(first),
             session: 0,
             left: 0,
+            fresh: true,
             cursor,
             hits: 0,
             factor: 1.0,
@@ -114,6 +117,7 @@ impl Attacker {
     /// Another address, client and session, from what the campaign has at its disposal.
     fn change_identity(&mut self) {
         self.session += 1;
+        self.fresh = true;
         let per = self.measure.per_identity;
         self.left = if per == 1 { 1 + usize::from(self.dice.chance(0.3)) } else { self.dice.whole(per - per / 3, per + per / 3) };
         let stock = mix(self.seed, 1_000 + self.campaign.number);
@@ -166,8 +170,11 @@ impl Attacker {
     fn cover(&mut self, pause: &mut f64) {
         if !self.client.headless() && self.dice.chance(0.6) {
             self.plan.push_back((std::mem::replace(pause, 4.0), Intent::Home));
-            let parts = page_parts(&mut self.dice);
-            self.parts(parts);
+            // As a browser that keeps what it has: the parts come with an identity's first page, seldom again.
+            if std::mem::take(&mut self.fresh) || self.dice.chance(0.3) {
+                let parts = page_parts(&mut self.dice);
+                self.parts(parts);
+            }
         }
         for _ in 0..self.dice.whole(0, 2) {
             let product = 1 + self.dice.zipf(PRODUCTS as usize) as u32;

@@ -46,16 +46,16 @@ impl Measure {
             (Attack::BruteForce, Medium) => Self { per_identity: 3, clients: 12, ..measure(6, 2_700.0, 3.0 * DAY, 60) },
             (Attack::BruteForce, High) => Self { per_identity: 6, clients: 12, ..measure(6, 420.0, DAY, 60) },
             (Attack::Scraping, Low) => Self { per_identity: 60, rest: 2_400.0, clients: 12, ..measure(4, 30.0, 10.0 * HOUR, 60) },
-            (Attack::Scraping, Medium) => Self { per_identity: 100, rest: 1_800.0, clients: 16, ..measure(8, 9.0, 8.0 * HOUR, 80) },
+            (Attack::Scraping, Medium) => Self { per_identity: 80, rest: 1_500.0, clients: 16, ..measure(8, 16.0, 12.0 * HOUR, 80) },
             (Attack::Scraping, High) => Self { per_identity: 300, rest: 300.0, clients: 16, ..measure(12, 2.0, 3.0 * HOUR, 80) },
             (Attack::ObjectEnumeration, Low) => Self { per_identity: 6, rest: 5_400.0, clients: 10, ..measure(3, 240.0, 30.0 * HOUR, 40) },
             (Attack::ObjectEnumeration, Medium) => {
                 Self { per_identity: 14, rest: 3_600.0, clients: 14, ..measure(4, 150.0, 24.0 * HOUR, 60) }
             }
             (Attack::ObjectEnumeration, High) => Self { per_identity: 60, rest: 300.0, clients: 14, ..measure(6, 12.0, 6.0 * HOUR, 60) },
-            (Attack::CardTesting, Low) => Self { per_identity: 3, rest: 2_400.0, clients: 10, ..measure(2, 200.0, 24.0 * HOUR, 60) },
-            (Attack::CardTesting, Medium) => Self { per_identity: 4, rest: 1_200.0, clients: 14, ..measure(4, 120.0, 16.0 * HOUR, 120) },
-            (Attack::CardTesting, High) => Self { per_identity: 10, rest: 120.0, clients: 14, ..measure(6, 20.0, 5.0 * HOUR, 120) },
+            (Attack::CardTesting, Low) => Self { per_identity: 3, rest: 2_400.0, clients: 16, ..measure(2, 200.0, 24.0 * HOUR, 60) },
+            (Attack::CardTesting, Medium) => Self { per_identity: 4, rest: 1_200.0, clients: 32, ..measure(4, 120.0, 16.0 * HOUR, 120) },
+            (Attack::CardTesting, High) => Self { per_identity: 10, rest: 120.0, clients: 32, ..measure(6, 20.0, 5.0 * HOUR, 120) },
             (Attack::LowAndSlow, Low) => Self { clients: 8, ..measure(1, 1_900.0, 9.0 * DAY, 40) },
             (Attack::LowAndSlow, Medium) => Self { clients: 10, ..measure(2, 1_400.0, 9.0 * DAY, 60) },
             (Attack::LowAndSlow, High) => Self { clients: 10, ..measure(4, 900.0, 7.0 * DAY, 80) },

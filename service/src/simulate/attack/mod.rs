@@ -189,7 +189,7 @@ const QUIET_TRAIN: [Variant; 4] = [
     },
     Variant {
         name: "t3",
-        tool: Tool::Dressed(Family::Python),
+        tool: Tool::Imitated(&[Slip::NoHints, Slip::NoMetadata, Slip::None]),
         pacing: Pacing::Jitter(0.5),
         pool: Pool::Datacentre,
         cover: 0.55,
