@@ -195,7 +195,7 @@ fn choose(decision: &mut Decision, found: &[Found<'_>], standing: &[Standing<'_>
         decision.reasons.push(Reason {
             contribution: rule.score,
             text: format!("an earlier match of {} ({}) {verb}", rule.id, rule.name),
-            origin: "denial".to_owned(),
+            origin: format!("denial {}", rule.id),
             ..Reason::default()
         });
         if denial.enforced && rule.action > decision.action {

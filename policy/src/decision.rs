@@ -109,7 +109,7 @@ pub struct Reason {
     pub contribution: f64,
     /// The thought in plain words.
     pub text: String,
-    /// `rule ATO-01`, `model forest`, `override`, `denial`.
+    /// `rule ATO-01`, `model forest`, `override`, `denial ATO-01`.
     pub origin: String,
 }
 

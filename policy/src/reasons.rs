@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use telltale_features::expr::{NameKind, NameRef, Row, Scope};
+use telltale_features::expr::{Compared, NameKind, NameRef, Row, Scope};
 use telltale_features::schema::Schema;
 use telltale_models::Attribution;
 
@@ -86,7 +86,8 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
-/// The reason of a rule: its words, and the first number beside its threshold.
+/// The reason of a rule: its words, and the first numbers beside the thresholds that they are over. Of alternatives (`||`) those that
+/// do not hold are no reason.
 pub(crate) fn of_rule(id: &str, template: &Template, reads: &[NameRef], score: f64, row: &Row<'_>) -> Reason {
     let numbers = reads.iter().filter(|read| read.kind == NameKind::Number).filter_map(|read| {
         let above = read.compared.filter(|compared| compared.operator.starts_with('>'))?;
@@ -94,7 +95,10 @@ pub(crate) fn of_rule(id: &str, template: &Template, reads: &[NameRef], score: f
     });
     let value = |read: &NameRef| row.numbers.get(usize::from(read.place)).copied().filter(|value| !value.is_nan());
     let mut text = template.render(row);
-    let shown: Vec<_> = numbers.filter(|(read, _)| value(read).is_some()).take(3).collect();
+    let over = |read: &NameRef, compared: Compared| {
+        value(read).is_some_and(|value| if compared.operator == ">=" { value >= compared.literal } else { value > compared.literal })
+    };
+    let shown: Vec<_> = numbers.filter(|(read, compared)| over(read, *compared)).take(3).collect();
     for (i, (read, compared)) in shown.iter().enumerate() {
         text.push_str(if i == 0 { " (" } else { ", " });
         let at_least = if compared.operator == ">=" { "from" } else { "above" };

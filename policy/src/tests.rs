@@ -157,7 +157,7 @@ fn people_outrank_denials_and_denials_outrank_rules() {
     world.now += 60 * SECOND;
     let held = world.decide();
     assert_eq!((held.action, held.denials.len()), (Action::Challenge, 0), "a denial goes on without a match");
-    assert!(held.reasons.iter().any(|reason| reason.origin == "denial"));
+    assert!(held.reasons.iter().any(|reason| reason.origin.starts_with("denial ")));
     world.rule_on("user", Ruling::Allow, Some(world.now + SECOND));
     assert_eq!(world.decide().action, Action::Allow);
     world.rule_on("session", Ruling::Deny, None);
@@ -267,6 +267,23 @@ fn bad_packs_say_what_where_and_what_is_allowed() {
         let errors = Policy::from_sources(&[("bad.yaml".to_owned(), text.to_owned())], &schema).err().expect(text);
         assert!(errors.to_string().contains(part), "{text}\n  gave: {errors}");
         assert_eq!((errors.problems[0].file.as_str(), errors.problems[0].line), ("bad.yaml", at), "{text}\n  gave: {errors}");
+    }
+}
+
+#[test]
+fn reasons_name_only_what_holds() {
+    let rules = "  - {id: A, name: n, when: 'address.requests_1m > 5 || address.requests_10m > 50', action: log, reason: busy}\n";
+    let mut world = World::new(rules);
+    world.set("address.requests_1m", 2.0);
+    world.set("address.requests_10m", 60.0);
+    let decision = world.decide();
+    let reason = decision.reasons.iter().find(|reason| reason.origin == "rule A").unwrap();
+    assert_eq!(reason.text, "busy (address.requests_10m is 60, suspicious above 50)");
+    assert_eq!((&*reason.feature, reason.value), ("address.requests_10m", Some(60.0)));
+    // The words of a reason are the whole rule's, so each shipped rule has one way to hold.
+    for (name, text) in PACKS {
+        let raw: Vec<_> = text.lines().filter(|line| line.contains("||")).collect();
+        assert!(raw.is_empty(), "{name} has alternatives, split them: {raw:?}");
     }
 }
 
