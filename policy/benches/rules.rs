@@ -40,9 +40,11 @@ fn rules(c: &mut Criterion) {
     let admitted = Admitted { tx, route: "/api/login".to_owned(), ..Admitted::default() };
     let vector = FeatureVector { values: Arc::from(vec![0.75; schema.features().len()]) };
     let (scores, combined, overrides) = (Scores::default(), Combined::default(), Overrides::default());
+    let fields = schema.fields(&admitted);
     let situation = Situation {
         schema: &schema,
         admitted: &admitted,
+        fields: &fields,
         vector: &vector,
         scores: &scores,
         combined: &combined,
@@ -54,7 +56,6 @@ fn rules(c: &mut Criterion) {
 
     let scope = schema.scope();
     let predicates: Vec<_> = sources.iter().map(|source| Predicate::compile(source, &scope).unwrap()).collect();
-    let fields = schema.fields(&admitted);
     let mut room = RowBuffers::default();
     let row = schema.row(&fields, &vector, &mut room);
     c.bench_function("rules/300_predicates", |b| b.iter(|| predicates.iter().filter(|predicate| predicate.holds(&row)).count()));

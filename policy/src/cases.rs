@@ -208,10 +208,12 @@ impl<'a> Run<'a> {
         let (scores, overrides) = (Scores::default(), Overrides::default());
         let combined = self.policy.combine(&scores);
         let order = Order::Recorded(self.moment());
+        let fields = self.schema.fields(&admitted);
         let decision = self.store.decide_now(&admitted.subjects, order, |state, moment| {
             let situation = Situation {
                 schema: self.schema,
                 admitted: &admitted,
+                fields: &fields,
                 vector: &vector,
                 scores: &scores,
                 combined: &combined,

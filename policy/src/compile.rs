@@ -35,8 +35,8 @@ impl Checker<'_> {
         self.problems.push(Problem { file: self.file.to_owned(), line, message });
     }
 
-    /// A rule, unless something about it is wrong.
-    pub fn rule(&mut self, raw: &RawRule, known: &mut HashMap<String, (String, u32)>) -> Option<Rule> {
+    /// A rule and its condition, unless something about it is wrong.
+    pub fn rule(&mut self, raw: &RawRule, known: &mut HashMap<String, (String, u32)>) -> Option<(Rule, Predicate)> {
         let before = self.problems.len();
         self.identifier(raw, known);
         let when = match Predicate::compile(&raw.when.value, self.scope) {
@@ -64,11 +64,11 @@ impl Checker<'_> {
         self.operations_and_methods(raw);
         let (when, reason) = (when?, reason?);
         self.propagation(raw, &when);
-        (self.problems.len() == before).then(|| Rule {
+        let rule = Rule {
             id: raw.id.value.as_str().into(),
             name: raw.name.as_str().into(),
             tags: raw.tags.clone().into(),
-            when,
+            reads: when.reads().into(),
             score,
             action: raw.action.value,
             mode: raw.mode,
@@ -81,7 +81,8 @@ impl Checker<'_> {
             evidence,
             mitigation,
             reason,
-        })
+        };
+        (self.problems.len() == before).then_some((rule, when))
     }
 
     fn identifier(&mut self, raw: &RawRule, known: &mut HashMap<String, (String, u32)>) {

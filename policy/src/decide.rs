@@ -17,6 +17,8 @@ use crate::rule::Rule;
 /// A rule that holds, and how it would be performed.
 struct Found<'p> {
     rule: &'p Rule,
+    /// Its place in the files.
+    at: u16,
     enforced: bool,
     entity: Option<EntityId>,
     retry_after_ms: u32,
@@ -37,9 +39,8 @@ impl Policy {
     pub fn decide(&self, situation: &Situation<'_>, state: &mut PolicyState) -> Decision {
         let subjects = &situation.admitted.subjects;
         let now = situation.moment.now;
-        let fields = situation.schema.fields(situation.admitted);
-        let room = self.extension.fill(situation, &fields, state, &self.levels);
-        let row = room.row(&fields);
+        let room = self.extension.fill(situation, state, &self.levels);
+        let row = room.row(situation.fields);
 
         let ruling = situation.overrides.ruling(subjects, now);
         let standing = self.standing(subjects, state, now);
@@ -84,11 +85,12 @@ impl Policy {
         let route = situation.admitted.route.as_str();
         let (operation, method) = self.extension.operation_and_method(row);
         let mut found = Vec::new();
-        for at in self.index.candidates(operation, route) {
-            let Some(rule) = self.rules.get(usize::from(at)).filter(|rule| rule.is_for(route, method)) else { continue };
-            if !rule.when.holds(row) {
+        for at in self.index.candidates(operation, route, method) {
+            // The condition first: it hardly ever holds, and all conditions together are few cache lines.
+            if !self.conditions.get(usize::from(at)).is_some_and(|when| when.holds(row)) {
                 continue;
             }
+            let Some(rule) = self.rules.get(usize::from(at)).filter(|rule| rule.is_for(route, method)) else { continue };
             let mode = self.mode_of(rule, route, method);
             if mode == Mode::Off {
                 continue;
@@ -100,10 +102,10 @@ impl Policy {
                 let Some(wait_us) = exceeds(state, entity.kind, limit, situation.moment.now) else { continue };
                 retry_after_ms = u32::try_from(wait_us / 1_000 + 1).unwrap_or(u32::MAX);
             }
-            let reason = of_rule(&rule.id, &rule.reason, rule.when.reads(), rule.score, row);
-            found.push(Found { rule, enforced: mode == Mode::Enforce, entity, retry_after_ms, reason });
+            let reason = of_rule(&rule.id, &rule.reason, &rule.reads, rule.score, row);
+            found.push(Found { rule, at, enforced: mode == Mode::Enforce, entity, retry_after_ms, reason });
         }
-        found.sort_by_key(|found| std::cmp::Reverse((found.enforced, found.rule.action)));
+        found.sort_by_key(|found| (std::cmp::Reverse((found.enforced, found.rule.action)), found.at));
         found
     }
 

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use telltale_features::door::Admitted;
+use telltale_features::expr::Predicate;
 use telltale_features::hash::definition;
-use telltale_features::schema::Schema;
+use telltale_features::schema::{Fields, Schema};
 use telltale_features::store::Moment;
 use telltale_features::vector::FeatureVector;
 use telltale_models::{Attribution, Scores};
@@ -29,6 +30,8 @@ pub struct Situation<'a> {
     pub schema: &'a Schema,
     /// The transaction behind the door.
     pub admitted: &'a Admitted,
+    /// Its fields, as [`Schema::fields`] reads them.
+    pub fields: &'a Fields<'a>,
     /// Its features.
     pub vector: &'a FeatureVector,
     /// What models said.
@@ -52,6 +55,8 @@ pub struct Policy {
     pub(crate) risk: Risk,
     pub(crate) levels: Levels,
     pub(crate) rules: Vec<Rule>,
+    /// The condition of each rule, apart from what else a rule is: all of them are asked, few match.
+    pub(crate) conditions: Vec<Predicate>,
     pub(crate) index: Index,
     pub(crate) extension: Extension,
 }
@@ -108,6 +113,7 @@ impl Policy {
             risk: Risk::default(),
             levels: Levels::standard(schema),
             rules: Vec::new(),
+            conditions: Vec::new(),
             index: Index::default(),
             extension,
         };
@@ -124,8 +130,9 @@ impl Policy {
         let mut known = HashMap::new();
         for (file, raw) in &raws {
             let mut checker = Checker { file, schema, scope: &scope, levels: &policy.levels, problems: &mut problems };
-            let rules: Vec<Rule> = raw.rules.iter().filter_map(|rule| checker.rule(rule, &mut known)).collect();
-            policy.rules.extend(rules);
+            let rules: (Vec<Rule>, Vec<Predicate>) = raw.rules.iter().filter_map(|rule| checker.rule(rule, &mut known)).unzip();
+            policy.rules.extend(rules.0);
+            policy.conditions.extend(rules.1);
         }
         if policy.rules.len() > usize::from(u16::MAX) {
             problems.push(Problem { file: "policy".to_owned(), line: 0, message: "more than 65535 rules".to_owned() });

@@ -3,7 +3,7 @@
 use telltale_features::entity::EntityType;
 use telltale_features::expr::{Row, Scope};
 use telltale_features::kernel::slots::{PROVED, PolicyState};
-use telltale_features::schema::{Fields, RowBuffers, Schema};
+use telltale_features::schema::{RowBuffers, Schema};
 
 use crate::levels::Levels;
 use crate::policy::Situation;
@@ -44,9 +44,9 @@ impl Extension {
     }
 
     /// A row for the whole scope, texts apart.
-    pub fn fill(&self, situation: &Situation<'_>, fields: &Fields<'_>, state: &PolicyState, levels: &Levels) -> RowBuffers {
+    pub fn fill(&self, situation: &Situation<'_>, state: &PolicyState, levels: &Levels) -> RowBuffers {
         let mut room = RowBuffers::default();
-        situation.schema.fill(fields, situation.vector, &mut room);
+        situation.schema.fill(situation.fields, situation.vector, &mut room);
         let subjects = &situation.admitted.subjects;
         let now = situation.moment.now;
         let reached = self.types.iter().filter(|kind| levels.is_hostile_type(**kind) && subjects.of(**kind).is_some());

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use telltale_features::entity::EntityType;
-use telltale_features::expr::Predicate;
+use telltale_features::expr::NameRef;
 use telltale_features::kernel::slots::SlotTag;
 
 use crate::decision::{Action, Mitigation, Mode};
@@ -15,7 +15,8 @@ pub(crate) struct Rule {
     pub id: Arc<str>,
     pub name: Arc<str>,
     pub tags: Arc<[String]>,
-    pub when: Predicate,
+    /// What its condition reads, for the reason.
+    pub reads: Box<[NameRef]>,
     pub score: f64,
     pub action: Action,
     /// Its own mode; `None`: the route's, else the policy's.
@@ -50,11 +51,13 @@ pub(crate) struct Denial {
     pub monitored: SlotTag,
 }
 
-/// Finds candidate rules by operation and route without looking at the others.
+/// Finds candidate rules by operation, route and method without looking at the others.
 #[derive(Default)]
 pub(crate) struct Index {
     /// Rules for every transaction.
     everywhere: Vec<u16>,
+    /// Rules for some methods, whatever the route.
+    by_method: HashMap<String, Vec<u16>>,
     by_operation: HashMap<String, Vec<u16>>,
     by_route: HashMap<String, Vec<u16>>,
 }
@@ -65,7 +68,15 @@ impl Index {
         for (at, rule) in rules.iter().enumerate() {
             let Ok(at) = u16::try_from(at) else { continue };
             if rule.operations.is_empty() && rule.routes.is_empty() {
-                index.everywhere.push(at);
+                if rule.methods.is_empty() {
+                    index.everywhere.push(at);
+                }
+                for method in &rule.methods {
+                    let listed = index.by_method.entry(method.clone()).or_default();
+                    if listed.last() != Some(&at) {
+                        listed.push(at);
+                    }
+                }
             }
             for operation in &rule.operations {
                 index.by_operation.entry(operation.clone()).or_default().push(at);
@@ -78,10 +89,11 @@ impl Index {
     }
 
     /// The rules that may match, each once.
-    pub fn candidates<'i>(&'i self, operation: &str, route: &str) -> impl Iterator<Item = u16> + 'i {
+    pub fn candidates<'i>(&'i self, operation: &str, route: &str, method: &str) -> impl Iterator<Item = u16> + 'i {
         let listed = |table: &'i HashMap<String, Vec<u16>>, key: &str| table.get(key).map_or(&[][..], Vec::as_slice);
+        let by_method = listed(&self.by_method, method);
         let (by_operation, by_route) = (listed(&self.by_operation, operation), listed(&self.by_route, route));
-        self.everywhere.iter().chain(by_operation).chain(by_route).copied()
+        [&self.everywhere, by_method, by_operation, by_route].into_iter().flatten().copied()
     }
 }
 

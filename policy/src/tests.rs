@@ -59,9 +59,11 @@ impl World {
     fn decide(&mut self) -> Decision {
         let combined = self.policy.combine(&self.scores);
         let vector = FeatureVector { values: Arc::from(self.features.as_slice()) };
+        let fields = self.schema.fields(&self.admitted);
         let situation = Situation {
             schema: &self.schema,
             admitted: &self.admitted,
+            fields: &fields,
             vector: &vector,
             scores: &self.scores,
             combined: &combined,

@@ -13,7 +13,7 @@ use telltale_features::door::{Admitted, AdmittedOutcome, Door, DoorError};
 use telltale_features::event::EntityEvents;
 use telltale_features::hash::Hasher;
 use telltale_features::kernel::slots::PolicyState;
-use telltale_features::schema::Schema;
+use telltale_features::schema::{Fields, Schema};
 use telltale_features::store::embedded::EmbeddedStore;
 use telltale_features::store::{History, Moment, Order, Sequence, Store};
 use telltale_features::time::{Clock, Timestamp};
@@ -94,6 +94,9 @@ pub struct Assessed {
     pub attributions: Vec<Attribution>,
 }
 
+/// A transaction behind the door and its fields: read out once, for the filters, the features and the rules.
+pub type Told<'a> = (&'a Admitted, &'a Fields<'a>);
+
 impl<S: Store> Engine<S> {
     /// Puts the parts together.
     pub fn new(parts: Parts<S>) -> Self {
@@ -118,14 +121,17 @@ impl<S: Store> Engine<S> {
     /// Whatever fails here is a degraded value in the result, never an error.
     pub async fn score(&self, mut admitted: Admitted, mut watch: Stopwatch, lane: Lane) -> Scored {
         let force = self.in_force(); // policy, models and overrides: one snapshot
-        let history = self.observe(&mut admitted, self.live()).await; // what everybody did before, and this
+        let mut fields = self.schema.fields(&admitted); // what filters, features and rules may name
+        let history = self.observe((&admitted, &fields), self.live()).await; // what everybody did before, and this
         watch.lap(|timings| &mut timings.observe_us);
-        let vector = self.schema.extract(&admitted, &history); // one row of numbers
+        fields.move_to(history.event_time);
+        let vector = self.schema.extract_of(&fields, &history); // one row of numbers
         watch.lap(|timings| &mut timings.extract_us);
         let assessed = self.assess(&force, vector, lane); // what the models say
         watch.lap(|timings| &mut timings.score_us);
-        let (decision, decided) = self.decide(&force, &admitted, &assessed).await; // what to do about it
+        let (decision, decided) = self.decide(&force, (&admitted, &fields), &assessed).await; // what to do about it
         watch.lap(|timings| &mut timings.decide_us);
+        admitted.tx.time = history.event_time;
         let scored = Scored { admitted, history, assessed, decision, decided, force, timings: watch.finish() };
         for finished in self.learn(&scored) {
             self.calibrated(&finished, self.live()); // from now on its model's scores count
@@ -145,15 +151,14 @@ impl<S: Store> Engine<S> {
     }
 
     /// Applies the transaction in the order of everything and reads what its entities did before.
-    pub async fn observe(&self, admitted: &mut Admitted, order: Order<'_>) -> History {
-        let history = self.store.observe(self.schema.events(admitted), order).await;
+    pub async fn observe(&self, (admitted, fields): Told<'_>, order: Order<'_>) -> History {
+        let history = self.store.observe(self.schema.events_of(admitted, fields, 1), order).await;
         self.record_observed(admitted, &history);
         history
     }
 
-    /// Journals an observed transaction; from here on its time is the event time.
-    pub fn record_observed(&self, admitted: &mut Admitted, history: &History) {
-        admitted.tx.time = history.event_time;
+    /// Journals an observed transaction, with its event time.
+    pub fn record_observed(&self, admitted: &Admitted, history: &History) {
         let record = || Kind::Observed(convert::observed(admitted, history.event_time, &self.schema));
         self.journal.append(history.moment, record);
     }
@@ -170,21 +175,22 @@ impl<S: Store> Engine<S> {
     }
 
     /// Decides under the entities' locks; levels, buckets and marks change in the same section.
-    pub async fn decide(&self, force: &InForce, admitted: &Admitted, assessed: &Assessed) -> (Decision, Moment) {
-        self.store.decide(&admitted.subjects, self.live(), self.ruling(force, admitted, assessed)).await
+    pub async fn decide(&self, force: &InForce, told: Told<'_>, assessed: &Assessed) -> (Decision, Moment) {
+        self.store.decide(&told.0.subjects, self.live(), self.ruling(force, told, assessed)).await
     }
 
     /// What is asked under the locks: the policy's decision about this transaction, at that moment.
     pub fn ruling<'a>(
         &'a self,
         force: &'a InForce,
-        admitted: &'a Admitted,
+        (admitted, fields): Told<'a>,
         assessed: &'a Assessed,
     ) -> impl FnOnce(&mut PolicyState, Moment) -> (Decision, Moment) + Send + use<'a, S> {
         move |state, moment| {
             let situation = Situation {
                 schema: &self.schema,
                 admitted,
+                fields,
                 vector: &assessed.vector,
                 scores: &assessed.scores,
                 combined: &assessed.combined,

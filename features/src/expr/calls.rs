@@ -7,7 +7,8 @@ use cel::common::ast::{CallExpr, Expr, IdedExpr, operators as names};
 use super::code::{Code, Compiled, adapt};
 use super::compile::Compiler;
 use super::error::{CompileError, Fault, Refusal};
-use super::fast::{Comparison, chain, compare, into_double, text_in};
+use super::fast::{Comparison, compare, into_double, text_in};
+use super::flat::Truth;
 use super::functions::{Conversion, TextTest, size};
 use super::operators::{Arithmetic, arithmetic, contained, index, negate};
 use super::scope::Compared;
@@ -122,8 +123,8 @@ impl Compiler<'_> {
         let _ = id;
         let mut operands = Vec::new();
         flatten(call, &mut operands);
-        let terms = operands.into_iter().map(|node| Ok(self.truth(node)?.into_bool())).collect::<Result<Vec<_>, CompileError>>()?;
-        Ok(Compiled::bool(chain(terms, deciding)))
+        let terms = operands.into_iter().map(|node| Ok(self.truth(node)?.into_truth())).collect::<Result<Vec<_>, CompileError>>()?;
+        Ok(Compiled::truth(if deciding { Truth::Any(terms) } else { Truth::All(terms) }))
     }
 
     fn comparison(&mut self, id: u64, operator: Comparison, left: &IdedExpr, right: &IdedExpr) -> Result<Compiled, CompileError> {
@@ -144,7 +145,7 @@ impl Compiler<'_> {
             }
             self.note(id, text);
         }
-        Ok(Compiled::bool(compare(operator, left, right)))
+        Ok(Compiled::truth(compare(operator, left, right)))
     }
 
     /// Remembers which literal a name is compared to.

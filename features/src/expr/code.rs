@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::error::Fault;
+use super::flat::Truth;
 use super::scope::{NameKind, Row};
 use super::value::{Type, Value};
 
@@ -66,7 +67,7 @@ pub(super) type AnyFn = Box<dyn Fn(&Frame<'_>) -> Result<Value, Fault> + Send + 
 
 /// Code by what it returns.
 pub(super) enum Code {
-    Bool(BoolFn),
+    Bool(Truth),
     Double(DoubleFn),
     Text(TextFn),
     Any(AnyFn),
@@ -86,7 +87,11 @@ pub(super) struct Compiled {
 
 impl Compiled {
     pub fn bool(code: BoolFn) -> Self {
-        Self::new(Code::Bool(code), Type::Bool)
+        Self::truth(Truth::Code(code))
+    }
+
+    pub fn truth(truth: Truth) -> Self {
+        Self::new(Code::Bool(truth), Type::Bool)
     }
 
     pub fn double(code: DoubleFn, from_row: bool) -> Self {
@@ -106,7 +111,7 @@ impl Compiled {
         let kind = value.type_of();
         let kept = Some(value.clone());
         let code = match value {
-            Value::Bool(value) => Code::Bool(Box::new(move |_| Ok(value))),
+            Value::Bool(value) => Code::Bool(Truth::Code(Box::new(move |_| Ok(value)))),
             Value::Double(value) => Code::Double(Box::new(move |_| Ok(value))),
             Value::Text(value) => Code::Text(Box::new(move |_| Ok(Text::Shared(Arc::clone(&value))))),
             value => Code::Any(Box::new(move |_| Ok(value.clone()))),
@@ -120,21 +125,29 @@ impl Compiled {
     }
 
     pub fn into_bool(self) -> BoolFn {
-        match self.code {
-            Code::Bool(code) => code,
+        self.into_truth().into_code()
+    }
+
+    /// Code of a truth value; what turns out to be none has no overload.
+    pub fn into_truth(self) -> Truth {
+        Truth::Code(match self.code {
+            Code::Bool(truth) => return truth,
             Code::Any(code) => Box::new(move |frame| match code(frame)? {
                 Value::Bool(value) => Ok(value),
                 _ => Err(Fault::NoOverload),
             }),
             Code::Double(code) => Box::new(move |frame| code(frame).and(Err(Fault::NoOverload))),
             Code::Text(code) => Box::new(move |frame| code(frame).and(Err(Fault::NoOverload))),
-        }
+        })
     }
 
     pub fn into_any(self) -> AnyFn {
         match self.code {
             Code::Any(code) => code,
-            Code::Bool(code) => Box::new(move |frame| code(frame).map(Value::Bool)),
+            Code::Bool(truth) => {
+                let code = truth.into_code();
+                Box::new(move |frame| code(frame).map(Value::Bool))
+            }
             Code::Double(code) => Box::new(move |frame| code(frame).map(Value::Double)),
             Code::Text(code) => Box::new(move |frame| {
                 Ok(Value::Text(match code(frame)? {
@@ -153,7 +166,10 @@ impl Compiled {
                 Value::Text(text) => Ok(Text::Shared(text)),
                 _ => Err(Fault::NoOverload),
             }),
-            Code::Bool(code) => Box::new(move |frame| code(frame).and(Err(Fault::NoOverload))),
+            Code::Bool(truth) => {
+                let code = truth.into_code();
+                Box::new(move |frame| code(frame).and(Err(Fault::NoOverload)))
+            }
             Code::Double(code) => Box::new(move |frame| code(frame).and(Err(Fault::NoOverload))),
         }
     }

@@ -1,4 +1,5 @@
-//! Comparisons and logic as typed closures: the forms that rules are made of cost one indirect call each.
+//! Comparisons and logic as typed closures: inside other expressions they cost one indirect call each. What a rule asks as a whole
+//! is laid flat instead, see `flat`.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use super::code::{BoolFn, Code, Compiled, DoubleFn, TextFn};
 use super::compare::{equal, order};
 use super::error::Fault;
+use super::flat::Truth;
 use super::scope::NameKind;
 use super::value::Value;
 
@@ -48,6 +50,18 @@ impl Comparison {
         matches!(self, Self::Equal | Self::NotEqual)
     }
 
+    /// Whether it holds of two numbers. A missing one is NaN: then nothing holds, not even that they differ.
+    pub fn holds(self, left: f64, right: f64) -> bool {
+        match self {
+            Self::Equal => left == right,
+            Self::NotEqual => differ(left, right),
+            Self::Less => left < right,
+            Self::LessEqual => left <= right,
+            Self::Greater => left > right,
+            Self::GreaterEqual => left >= right,
+        }
+    }
+
     fn accepts(self, order: Ordering) -> bool {
         match self {
             Self::Equal => order.is_eq(),
@@ -61,32 +75,32 @@ impl Comparison {
 }
 
 /// Compares two pieces of code whose types are known to meet.
-pub(super) fn compare(operator: Comparison, left: Compiled, right: Compiled) -> BoolFn {
+pub(super) fn compare(operator: Comparison, left: Compiled, right: Compiled) -> Truth {
     let missing = left.from_row || right.from_row;
     match (&left.code, &right.code) {
         (Code::Double(_), Code::Double(_)) => doubles(operator, left, right, missing),
-        (Code::Text(_), Code::Text(_)) => texts(operator, left, right),
-        _ => values(operator, left, right, missing),
+        (Code::Text(_), Code::Text(_)) => Truth::Code(texts(operator, left, right)),
+        _ => Truth::Code(values(operator, left, right, missing)),
     }
 }
 
-fn doubles(operator: Comparison, left: Compiled, right: Compiled, missing: bool) -> BoolFn {
+fn doubles(operator: Comparison, left: Compiled, right: Compiled, missing: bool) -> Truth {
     if let (Some((NameKind::Number, place)), Some(literal)) = (left.name, right.literal_number()) {
-        return slot_to_literal(operator, place, literal);
+        return Truth::Number { operator, place, literal };
     }
     if let (Some(literal), Some((NameKind::Number, place))) = (left.literal_number(), right.name) {
-        return slot_to_literal(operator.mirrored(), place, literal);
+        return Truth::Number { operator: operator.mirrored(), place, literal };
     }
     let (left, right) = (double_code(left), double_code(right));
-    match operator {
+    Truth::Code(match operator {
         Comparison::NotEqual if missing => Box::new(move |frame| Ok(differ(left(frame)?, right(frame)?))),
         Comparison::NotEqual => Box::new(move |frame| Ok(left(frame)? != right(frame)?)),
         _ => Box::new(move |frame| Ok(left(frame)?.partial_cmp(&right(frame)?).is_some_and(|order| operator.accepts(order)))),
-    }
+    })
 }
 
 /// The commonest form, one closure an operator: no dispatch at run time. A missing number is NaN: every form is false then.
-fn slot_to_literal(operator: Comparison, place: u16, literal: f64) -> BoolFn {
+pub(super) fn slot_to_literal(operator: Comparison, place: u16, literal: f64) -> BoolFn {
     match operator {
         Comparison::Equal => Box::new(move |frame| Ok(frame.row.number(place) == literal)),
         Comparison::NotEqual => Box::new(move |frame| Ok(differ(frame.row.number(place), literal))),

@@ -15,6 +15,7 @@ mod compare;
 mod compile;
 mod error;
 mod fast;
+mod flat;
 mod functions;
 mod macros;
 mod operators;

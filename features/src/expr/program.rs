@@ -2,17 +2,18 @@
 
 use std::cell::Cell;
 
-use super::code::{AnyFn, BoolFn, DoubleFn, Frame, STEPS};
+use super::code::{AnyFn, DoubleFn, Frame, STEPS};
 use super::compile::compile;
 use super::error::{CompileError, Fault, Refusal};
 use super::fast::into_double;
+use super::flat::Condition;
 use super::functions::Conversion;
 use super::scope::{NameRef, Row, Scope};
 use super::value::{Type, Value};
 
 /// An expression of type bool.
 pub struct Predicate {
-    code: BoolFn,
+    condition: Condition,
     reads: Vec<NameRef>,
 }
 
@@ -26,12 +27,12 @@ impl Predicate {
         if !matches!(output.code.kind, Type::Bool | Type::Dyn) {
             return Err(whole(format!("the expression must be true or false, but its type is {}", output.code.kind)));
         }
-        Ok(Self { code: output.code.into_bool(), reads: output.reads })
+        Ok(Self { condition: Condition::new(output.code.into_truth()), reads: output.reads })
     }
 
     /// Whether it holds for that row. Missing values and faults count as "no".
     pub fn holds(&self, row: &Row<'_>) -> bool {
-        (self.code)(&Frame { row: *row, local: None, steps: &Cell::new(STEPS) }).unwrap_or(false)
+        self.condition.holds(&Frame { row: *row, local: None, steps: &Cell::new(STEPS) })
     }
 
     /// The names it reads, each with the literal that it is compared to, where that is evident.

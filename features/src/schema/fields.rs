@@ -36,7 +36,19 @@ impl RowBuffers {
     }
 }
 
+/// Where the hour of day stands among the numbers of a request; the day of week follows.
+// INVARIANT: as in `Layout::new` and `push_http`; a test moves a transaction in time and compares.
+const HOUR: usize = 8;
+
 impl<'a> Fields<'a> {
+    /// The fields of a request as they are at another time: the store may clamp what a transaction says of its own.
+    pub fn move_to(&mut self, time: Timestamp) {
+        let (hour, weekday) = clock(time);
+        for (number, value) in self.numbers.iter_mut().skip(HOUR).zip([hour, weekday]) {
+            *number = value;
+        }
+    }
+
     /// The row of the event fields alone.
     pub(super) fn row(&self) -> Row<'_> {
         Row { numbers: &self.numbers, texts: &self.texts, flags: &self.flags }

@@ -165,9 +165,12 @@ impl Schema {
     /// Fills the buffers with event numbers and features and with event flags, in the order of [`Self::scope`].
     pub fn fill(&self, fields: &Fields<'_>, vector: &FeatureVector, buffers: &mut RowBuffers) {
         buffers.numbers.clear();
+        // Room for what the policy appends, so that nothing is copied to grow.
+        buffers.numbers.reserve(fields.numbers.len() + vector.values.len() + 64);
         buffers.numbers.extend_from_slice(&fields.numbers);
         buffers.numbers.extend_from_slice(&vector.values);
         buffers.flags.clear();
+        buffers.flags.reserve(fields.flags.len() + 64);
         buffers.flags.extend_from_slice(&fields.flags);
     }
 

@@ -1,6 +1,7 @@
 //! Compilation, hashes, refusals, routes, events and extraction.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::smallvec;
 
@@ -342,6 +343,13 @@ fn rows_agree_with_the_scope() {
     ] {
         assert_eq!(crate::expr::Predicate::compile(rule, &scope).unwrap().holds(&row), holds, "{rule}");
     }
+    // Moved to another time they are what they would be then.
+    let mut later = admitted.clone();
+    later.tx.time = admitted.tx.time.plus(Duration::from_secs(29 * 3600));
+    let mut moved = schema.fields(&admitted);
+    moved.move_to(later.tx.time);
+    assert_eq!(format!("{moved:?}"), format!("{:?}", schema.fields(&later)));
+    assert_ne!(format!("{moved:?}"), format!("{fields:?}"));
     // The rows of the other phases are as wide as their scopes too.
     let context: Context = schema.context(&admitted, admitted.tx.time);
     let outcome = door(&schema).admit_outcome(Outcome::default(), &context).unwrap();

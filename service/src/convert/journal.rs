@@ -16,8 +16,9 @@ use super::outcome::outcome_to_proto;
 
 /// A transaction behind the door as the journal keeps it.
 pub fn observed(admitted: &Admitted, event_time: Timestamp, schema: &Schema) -> wire::Observed {
+    let time = Some(timestamp_to_proto(event_time));
     wire::Observed {
-        transaction: Some(transaction_to_proto(&admitted.tx)),
+        transaction: Some(v1::Transaction { time, ..transaction_to_proto(&admitted.tx) }),
         event_time_us: event_time.micros(),
         subjects: subjects_to_proto(&admitted.subjects, schema),
         signals: admitted.signals.as_slice().to_vec(),

@@ -186,7 +186,8 @@ impl Batch {
         let histories = self.engine.store.replay(&steps, self.threads).into_iter().flatten();
         for (admitted, history) in observed.into_iter().zip(histories) {
             let Some(mut admitted) = admitted else { continue };
-            self.engine.record_observed(&mut admitted, &history);
+            self.engine.record_observed(&admitted, &history);
+            admitted.tx.time = history.event_time;
             self.pending.insert(history.moment.sequence.0, (admitted, history));
         }
         decides
@@ -212,7 +213,8 @@ impl Batch {
         let mut decided = Vec::with_capacity(work.len());
         for (decide, admitted, history, assessed) in work {
             let order = Order::Recorded(decide.moment);
-            let ruling = self.engine.ruling(&decide.force, &admitted, &assessed);
+            let fields = self.engine.schema.fields(&admitted);
+            let ruling = self.engine.ruling(&decide.force, (&admitted, &fields), &assessed);
             let (decision, moment) = self.engine.store.decide_now(&admitted.subjects, order, ruling);
             let scored = Scored {
                 admitted: *admitted,

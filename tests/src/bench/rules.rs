@@ -29,7 +29,7 @@ pub fn pack(schema: &Schema) -> String {
         let (first, second, third) = (pick(rule * 7), pick(rule * 11 + 3), pick(rule * 13 + 5));
         let written = write!(
             text,
-            "  - id: BENCH-{rule:03}\n    name: Generated rule {rule}\n{guard}    when: {first} > 1000000.5 || ({second} < -1.0 && {third} > {rule}.5)\n    score: 10\n    action: log\n    reason: \"{{{first}}} is much\"\n",
+            "  - id: BENCH-{rule:03}\n    name: Generated rule {rule}\n{guard}    when: {first} > 1000000000000.5 || ({second} < -1.0 && {third} > {rule}.5)\n    score: 10\n    action: log\n    reason: \"{{{first}}} is much\"\n",
         );
         debug_assert!(written.is_ok());
     }

@@ -1,5 +1,6 @@
 //! The compiler against the specification's cases, against the interpreter, and against its own pinned cases.
 
 mod conformance;
+mod flat;
 mod pinned;
 mod textproto;
