@@ -1,8 +1,10 @@
 //! Native isolation forest (Liu, Ting, Zhou: Isolation Forest, ICDM 2008): a float32 row enters, an anomaly score in (0, 1] leaves.
 //!
 //! Trees come as [`Branch`]es (from [`mod@file`] or the trainer) and are laid out flat: eight-byte nodes, siblings side by side, leaves
-//! that point to themselves, so that eight trees are walked in step without a branch. Only additions, comparisons and one
-//! polynomial are used: scores are bitwise equal on every machine. Never fits: that is the trainer's work.
+//! that point to themselves, so that several trees are walked in step without a branch. A pair of siblings is followed by the
+//! children of the one that more training rows passed: an ordinary row walks down memory in a straight line and meets few cache
+//! lines. Only additions, comparisons and one polynomial are used: scores are bitwise equal on every machine. Never fits: that is
+//! the trainer's work.
 
 pub mod file;
 
@@ -15,7 +17,12 @@ pub const MAX_DEPTH: usize = 32;
 /// Most trees.
 pub const MAX_TREES: usize = 4096;
 const ROW: usize = 256;
+/// The input of leaves: no tree has it, and its value is less than everything.
+const NO_INPUT: u8 = 255;
+/// Trees that are walked in step.
 const TOGETHER: usize = 8;
+/// Most nodes: their number takes the upper 24 bits of a link.
+const MAX_NODES: usize = 1 << 24;
 
 /// A tree, or a part of one.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,14 +58,25 @@ pub struct Trees {
 
 #[derive(Clone, Copy)]
 struct Node {
+    /// At a leaf its path length.
     threshold: f32,
-    /// Of the tree; the right child follows it. A leaf names itself.
-    left: u16,
-    input: u8,
+    /// Number of the left child, of which the right one is the next, in the upper 24 bits; the input in the lower 8. A leaf names
+    /// itself and [`NO_INPUT`].
+    link: u32,
 }
 
-// A missing node: stays where it is. Never met, since links are checked when a forest is made.
-const NOWHERE: Node = Node { threshold: f32::INFINITY, left: 0, input: 0 };
+impl Node {
+    const fn new(threshold: f32, left: u32, input: u8) -> Self {
+        Self { threshold, link: left << 8 | input as u32 }
+    }
+
+    const fn input(self) -> u8 {
+        self.link as u8
+    }
+}
+
+// A missing node. Never met, since links are checked when a forest is made.
+const NOWHERE: Node = Node::new(0.0, 0, NO_INPUT);
 
 #[derive(Clone, Copy)]
 struct Root {
@@ -70,7 +88,7 @@ struct Root {
 pub struct Forest {
     inputs: usize,
     nodes: Vec<Node>,
-    /// Mean path length of the training rows below each node; at a leaf its path length.
+    /// Mean path length of the training rows below each node: for attributions.
     lengths: Vec<f32>,
     roots: Vec<Root>,
     /// Mean path length in a random tree of `sample` rows.
@@ -84,8 +102,11 @@ impl Row {
     /// Of the first values given; the rest is 0.
     pub fn new(values: &[f32]) -> Self {
         let mut row = [0.0; ROW];
-        for (to, from) in row.iter_mut().zip(values) {
+        for (to, from) in row.iter_mut().take(MAX_INPUTS).zip(values) {
             *to = *from;
+        }
+        if let Some(cell) = row.get_mut(usize::from(NO_INPUT)) {
+            *cell = f32::NEG_INFINITY;
         }
         Self(row)
     }
@@ -93,7 +114,7 @@ impl Row {
     /// The same row with one value replaced.
     pub fn with(&self, input: usize, value: f32) -> Self {
         let mut row = self.0;
-        if let Some(cell) = row.get_mut(input) {
+        if let Some(cell) = row.iter_mut().take(MAX_INPUTS).nth(input) {
             *cell = value;
         }
         Self(row)
@@ -134,18 +155,15 @@ impl Forest {
     pub fn score(&self, row: &Row) -> f64 {
         let mut sum = 0.0;
         for roots in self.roots.chunks(TOGETHER) {
-            let mut bases = [0_usize; TOGETHER];
             let mut at = [0_usize; TOGETHER];
             let mut depth = 0;
-            for ((base, at), root) in bases.iter_mut().zip(&mut at).zip(roots) {
-                (*base, *at, depth) = (root.at, root.at, depth.max(root.depth));
+            for (at, root) in at.iter_mut().zip(roots) {
+                (*at, depth) = (root.at, depth.max(root.depth));
             }
             for _ in 0..depth {
-                for (at, base) in at.iter_mut().zip(&bases) {
-                    *at = base + self.step(*at, row);
-                }
+                at.iter_mut().for_each(|at| *at = self.step(*at, row));
             }
-            sum += at.iter().take(roots.len()).map(|at| f64::from(self.length(*at))).sum::<f64>();
+            sum += at.iter().take(roots.len()).map(|at| f64::from(self.node(*at).threshold)).sum::<f64>();
         }
         let mean = sum / self.roots.len() as f64;
         half_to_the(mean / self.normal)
@@ -157,9 +175,8 @@ impl Forest {
         for root in &self.roots {
             let mut at = root.at;
             for _ in 0..root.depth {
-                let next = root.at + self.step(at, row);
-                let input = self.nodes.get(at).map_or(0, |node| node.input);
-                if let Some(cell) = shortened.get_mut(usize::from(input)) {
+                let next = self.step(at, row);
+                if let Some(cell) = shortened.get_mut(usize::from(self.node(at).input())) {
                     *cell += f64::from(self.length(at)) - f64::from(self.length(next));
                 }
                 if next == at {
@@ -171,51 +188,78 @@ impl Forest {
         shortened
     }
 
-    /// Where a row goes from a node, within its tree.
+    #[inline(always)]
+    fn node(&self, at: usize) -> Node {
+        self.nodes.get(at).copied().unwrap_or(NOWHERE)
+    }
+
+    /// Where a row goes from a node.
     #[inline(always)]
     fn step(&self, at: usize, row: &Row) -> usize {
-        let node = self.nodes.get(at).copied().unwrap_or(NOWHERE);
-        let value = row.0.get(usize::from(node.input)).copied().unwrap_or(0.0);
-        usize::from(node.left) + usize::from(value > node.threshold)
+        let node = self.node(at);
+        let value = row.0.get(usize::from(node.input())).copied().unwrap_or(f32::NEG_INFINITY);
+        (node.link >> 8) as usize + usize::from(value > node.threshold)
     }
 
     fn length(&self, at: usize) -> f32 {
         self.lengths.get(at).copied().unwrap_or(0.0)
     }
 
-    /// Lays one tree out breadth first, so that what every row passes stands together.
+    /// Lays one tree out: the root, then pairs of siblings, each followed by the children of the heavier sibling.
     fn plant(&mut self, tree: &Branch, paths: &[f64]) -> Result<(), String> {
         let base = self.nodes.len();
-        let mut queue = vec![(tree, 0_usize)];
-        let mut head = 0;
         let mut deepest = 0;
-        while let Some((branch, depth)) = queue.get(head).copied() {
-            let own = u16::try_from(head).map_err(|_| "more than 65535 nodes".to_string())?;
-            head += 1;
+        // Beside the root stands nobody, so that a pair never straddles two cache lines.
+        self.room()?;
+        let mut waiting = vec![(tree, base, 0_usize)];
+        while let Some((branch, at, depth)) = waiting.pop() {
             deepest = deepest.max(depth);
-            if depth > MAX_DEPTH {
-                return Err(format!("deeper than {MAX_DEPTH}"));
-            }
             let (_, length) = mean_path(branch, depth, paths)?;
-            self.lengths.push(length as f32);
-            match branch {
-                Branch::Leaf { .. } => self.nodes.push(Node { threshold: f32::INFINITY, left: own, input: 0 }),
+            let (node, pair) = match branch {
+                Branch::Leaf { .. } => (Node::new(length as f32, at as u32, NO_INPUT), None),
                 Branch::Split { input, threshold, below, above } => {
                     if usize::from(*input) >= self.inputs {
-                        return Err(format!("node {own} reads input {input}, allowed are 0 to {}", self.inputs.saturating_sub(1)));
+                        let last = self.inputs.saturating_sub(1);
+                        return Err(format!("node {} reads input {input}, allowed are 0 to {last}", at - base));
                     }
                     if !threshold.is_finite() {
-                        return Err(format!("node {own} has the threshold {threshold}, allowed are finite numbers"));
+                        return Err(format!("node {} has the threshold {threshold}, allowed are finite numbers", at - base));
                     }
-                    let left = u16::try_from(queue.len()).map_err(|_| "more than 65535 nodes".to_string())?;
-                    self.nodes.push(Node { threshold: *threshold, left, input: *input });
-                    queue.push((below, depth + 1));
-                    queue.push((above, depth + 1));
+                    let left = self.room()?;
+                    (Node::new(*threshold, left as u32, *input), Some([(below, left), (above, left + 1)]))
                 }
+            };
+            if let (Some(known), Some(mean)) = (self.nodes.get_mut(at), self.lengths.get_mut(at)) {
+                (*known, *mean) = (node, length as f32);
+            }
+            if let Some([(below, left), (above, right)]) = pair {
+                let heavy = weight(below) >= weight(above);
+                let (below, above) = ((below.as_ref(), left, depth + 1), (above.as_ref(), right, depth + 1));
+                // The last one in is the next one out.
+                waiting.extend(if heavy { [above, below] } else { [below, above] });
             }
         }
         self.roots.push(Root { at: base, depth: deepest });
         Ok(())
+    }
+
+    /// Room for two more nodes: the number of the first.
+    fn room(&mut self) -> Result<usize, String> {
+        let at = self.nodes.len();
+        if at + 2 > MAX_NODES {
+            return Err(format!("all trees together have more than {MAX_NODES} nodes"));
+        }
+        self.nodes.extend([NOWHERE; 2]);
+        self.lengths.extend([0.0; 2]);
+        Ok(at)
+    }
+}
+
+/// Training rows below a branch.
+fn weight(branch: &Branch) -> u64 {
+    match branch {
+        Branch::Leaf { rows } => u64::from(*rows),
+        Branch::Split { below, above, .. } => weight(below) + weight(above),
     }
 }
 
