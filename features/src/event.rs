@@ -32,7 +32,8 @@ pub struct Event {
 pub struct EntityEvents {
     /// In lock order, as the subjects are.
     // INVARIANT: sorted by entity without repeats.
-    pub events: SmallVec<[(EntityId, Event); 8]>,
+    // On the heap, because an event is 250 bytes: eight of them in place were copied at each step of a transaction's way.
+    pub events: SmallVec<[(EntityId, Event); 1]>,
 }
 
 impl EntityEvents {

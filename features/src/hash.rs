@@ -2,6 +2,8 @@
 //!
 //! All of them are BLAKE3 in keyed mode (definitions: unkeyed), cut to the length that is needed.
 
+use smallvec::SmallVec;
+
 use crate::entity::EntityKey;
 
 /// The secret keys of one installation. Made once in the data directory and shared by its replicas.
@@ -53,24 +55,22 @@ pub struct Hasher {
 impl Hasher {
     /// Key of an entity: type name, a zero byte, the normalised identifier. The proxy computes the same.
     pub fn entity(&self, type_name: &str, identifier: &str) -> EntityKey {
-        let mut hasher = blake3::Hasher::new_keyed(&self.entity);
-        hasher.update(type_name.as_bytes()).update(&[0]).update(identifier.as_bytes());
-        EntityKey(first16(&hasher.finalize()))
+        EntityKey(first16(&keyed(&self.entity, [type_name.as_bytes(), &[0], identifier.as_bytes()])))
     }
 
     /// Token that stands for a secret of that kind: `tok_<kind>_<32 hex digits>`. Equal secrets give equal tokens.
     pub fn token(&self, kind: &str, secret: &[u8]) -> String {
-        let mut hasher = blake3::Hasher::new_keyed(&self.token);
-        hasher.update(kind.as_bytes()).update(&[0]).update(secret);
-        let digest = hasher.finalize().to_hex();
-        format!("tok_{kind}_{}", digest.as_str().get(..32).unwrap_or_default())
+        let digest = keyed(&self.token, [kind.as_bytes(), &[0], secret]).to_hex();
+        let mut token = String::with_capacity(kind.len() + 37);
+        for part in ["tok_", kind, "_", digest.as_str().get(..32).unwrap_or_default()] {
+            token.push_str(part);
+        }
+        token
     }
 
     /// Authentication code of a context token.
     pub fn context_mac(&self, key_id: u32, context: &[u8]) -> [u8; 16] {
-        let mut hasher = blake3::Hasher::new_keyed(&self.context);
-        hasher.update(&key_id.to_le_bytes()).update(context);
-        first16(&hasher.finalize())
+        first16(&keyed(&self.context, [&key_id.to_le_bytes(), context, &[]]))
     }
 }
 
@@ -83,6 +83,14 @@ pub fn definition(text: &str) -> u64 {
 /// 64-bit hash of a value that is counted as a member (a path, an agent, an attribute). Unkeyed: never of a secret.
 pub fn member(text: &str) -> u64 {
     definition(text)
+}
+
+/// The keyed hash of the parts, one after the other. They are joined first: an incremental hasher is two kilobytes to set up, and all
+/// that is hashed here is short.
+fn keyed(key: &[u8; 32], parts: [&[u8]; 3]) -> blake3::Hash {
+    let mut joined = SmallVec::<[u8; 256]>::new();
+    parts.into_iter().for_each(|part| joined.extend_from_slice(part));
+    blake3::keyed_hash(key, &joined)
 }
 
 fn first16(hash: &blake3::Hash) -> [u8; 16] {

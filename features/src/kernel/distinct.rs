@@ -41,6 +41,14 @@ impl Distinct {
         matches!(self, Self::Set(members) if members.is_empty())
     }
 
+    /// A number made of one word.
+    pub(crate) fn touch(&self) -> i64 {
+        match self {
+            Self::Set(members) => members.first().map_or(0, |(_, last)| *last),
+            Self::Page(cells) => cells.first().map_or(0, |last| i64::from(*last)),
+        }
+    }
+
     /// Bytes on the heap, by content.
     pub(crate) fn bytes(&self) -> usize {
         match self {
@@ -131,8 +139,11 @@ impl Distinct {
             Self::Set(members) => members.iter().filter(|(_, last)| *last > start).count() as f64,
             Self::Page(cells) => {
                 let edge = second(start);
-                let after = cells.iter().map(|last| u32::from(*last > edge)).sum::<u32>();
-                let within = cells.iter().map(|last| u32::from(*last == edge)).sum::<u32>();
+                let (mut after, mut within) = (0_u32, 0_u32);
+                for last in cells.iter() {
+                    after += u32::from(*last > edge);
+                    within += u32::from(*last == edge);
+                }
                 // Of the second in which the window begins, the share that lies inside.
                 let share = 1.0 - start.rem_euclid(1_000_000) as f64 / 1e6;
                 let occupied = f64::from(after) + f64::from(within) * share;

@@ -91,6 +91,7 @@ impl Layout {
         micros(self.plan.ttl)
     }
 
+    #[inline]
     pub(crate) fn section(&self, id: AccumulatorId) -> Option<Section> {
         self.sections.get(usize::from(id)).copied()
     }

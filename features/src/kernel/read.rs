@@ -61,9 +61,11 @@ impl EntityState {
         let lateness = self.lateness(event);
         let plan = &layout.plan().reads;
         let at = self.high_water.max(ring::time_of(event));
-        let mut reading = Reading::new(self, layout, Some(event), at);
         let mut before = SmallVec::<[f64; 16]>::new();
-        before.extend(plan.iter().filter(|read| phase(**read) == Phase::Before).map(|read| reading.one(*read)));
+        if plan.iter().any(|read| phase(*read) == Phase::Before) {
+            let mut reading = Reading::new(self, layout, Some(event), at);
+            before.extend(plan.iter().filter(|read| phase(**read) == Phase::Before).map(|read| reading.one(*read)));
+        }
         self.apply(layout, event);
         let mut reading = Reading::new(self, layout, Some(event), at);
         let mut before = before.into_iter();
@@ -83,6 +85,7 @@ impl EntityState {
 }
 
 impl<'a> Reading<'a> {
+    #[inline]
     fn new(state: &'a EntityState, layout: &'a Layout, event: Option<&'a Event>, at: i64) -> Self {
         let recent = Recent::new(&state.ring, layout.stride);
         let windows = layout.windows.iter().map(|window| {

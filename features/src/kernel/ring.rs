@@ -33,19 +33,23 @@ pub(crate) type Words = SmallVec<[i64; 18]>;
 pub(crate) struct Row<'a>(pub &'a [i64]);
 
 impl Row<'_> {
+    #[inline]
     pub(crate) fn time(self) -> i64 {
         self.0.first().map_or(NEVER, |stamp| stamp >> 1)
     }
 
     /// +1, or −1 when it takes back.
+    #[inline]
     pub(crate) fn sign(self) -> i64 {
         self.0.first().map_or(1, |stamp| 1 - 2 * (stamp & 1))
     }
 
+    #[inline]
     pub(crate) fn filters(self) -> u64 {
         self.0.get(1).map_or(0, |filters| *filters as u64)
     }
 
+    #[inline]
     pub(crate) fn value(self, value: usize) -> i64 {
         self.0.get(2 + value).copied().unwrap_or(MISSING)
     }
@@ -87,6 +91,11 @@ impl Ring {
     /// Oldest first.
     pub(crate) fn rows(&self, stride: usize) -> impl DoubleEndedIterator<Item = Row<'_>> + ExactSizeIterator {
         self.words.chunks_exact(stride).map(Row)
+    }
+
+    /// A number made of a word of each cache line.
+    pub(crate) fn touch(&self) -> i64 {
+        self.words.iter().step_by(8).fold(0, |all, word| all ^ word)
     }
 
     /// The row of that number, counted from the oldest.

@@ -267,6 +267,11 @@ impl EntityState {
         rare.flushes.truncate(WRITERS);
     }
 
+    /// A number made of a word of each allocation: see the embedded store.
+    pub(crate) fn touch(&self) -> i64 {
+        self.distinct.iter().fold(self.ring.touch() ^ self.sparse.touch(), |all, distinct| all ^ distinct.touch())
+    }
+
     /// Bytes that this state takes in memory. A function of the content alone, so that stores with equal content evict alike.
     pub fn bytes(&self, layout: &Layout) -> usize {
         let rare = self.rare.as_ref().map_or(0, |rare| {

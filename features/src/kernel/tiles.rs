@@ -32,6 +32,7 @@ pub(crate) struct Stretch {
 impl Stretch {
     /// The stretch `(start, now]` in tiles of that width. Spilled events end at `spilled_until`, so a tail tile is taken to be filled
     /// evenly up to there and no further.
+    #[inline]
     pub(crate) fn new(start: i64, width: i64, spilled_until: i64) -> Self {
         if width <= 0 || spilled_until <= start {
             return Self::default();

@@ -48,7 +48,8 @@ pub struct History {
     /// How much of the history was there.
     pub status: Status,
     /// The reads of each entity, in the order of its plan and in lock order of the entities.
-    pub entities: SmallVec<[EntityReads; 8]>,
+    // On the heap, as events are.
+    pub entities: SmallVec<[EntityReads; 1]>,
 }
 
 /// The features of one entity.

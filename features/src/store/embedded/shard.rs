@@ -137,6 +137,11 @@ impl Shard {
         self.table.find(hash(entity), |entry| entry.id == entity).map(AsRef::as_ref)
     }
 
+    /// Reads a little of everything that an entity has, for nothing but that it is in the cache afterwards.
+    pub(super) fn touch(&self, entity: EntityId) -> i64 {
+        self.find(entity).map_or(0, |entry| entry.state.touch())
+    }
+
     /// Lends an entry, made or renewed when need be, and keeps the accounts.
     fn change(&mut self, entity: EntityId, moment: Moment, change: impl FnOnce(&mut Entry, &Layout)) {
         let kind = entity.kind.index();
