@@ -16,3 +16,4 @@ pub mod schema;
 pub mod store;
 pub mod time;
 pub mod vector;
+pub mod yaml;

@@ -1,12 +1,14 @@
 //! Cases of rules: raw transactions, written compactly, run through door, store, features and policy.
 //!
 //! A case says which rule it is about and whether it must fire at any step. Nothing is set by hand: what a rule sees is what the
-//! kernel counted from the transactions before. Store and time are the runner's own; nothing else is touched.
+//! kernel counted from the transactions before; only what a model says is given. Store and time are the runner's own; nothing else is
+//! touched.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde_saphyr::Spanned;
 use telltale_features::domain::{Header, HttpRequest, HttpResponse, Outcome, Source, Transaction};
 use telltale_features::door::Door;
 use telltale_features::hash::Keyring;
@@ -14,15 +16,22 @@ use telltale_features::schema::Schema;
 use telltale_features::store::embedded::{EmbeddedOptions, EmbeddedStore};
 use telltale_features::store::{Moment, Order, Sequence};
 use telltale_features::time::Timestamp;
-use telltale_models::Scores;
+use telltale_features::yaml::{Problem, Problems, Text, line, parse};
+use telltale_models::{Calibrated, ModelScore, Role, Scores};
 
-use crate::error::{PolicyErrors, Problem};
 use crate::overrides::Overrides;
 use crate::policy::{Policy, Situation};
-use crate::source::{Text, duration, line, parse};
+use crate::source::duration;
 
 /// The cases that are built in: file name and text.
-pub const CASES: &[(&str, &str)] = &[("default.yaml", include_str!("../packs/cases/default.yaml"))];
+pub const CASES: &[(&str, &str)] = &[
+    ("accounts.yaml", include_str!("../packs/cases/accounts.yaml")),
+    ("clients.yaml", include_str!("../packs/cases/clients.yaml")),
+    ("money.yaml", include_str!("../packs/cases/money.yaml")),
+    ("objects.yaml", include_str!("../packs/cases/objects.yaml")),
+    ("load.yaml", include_str!("../packs/cases/load.yaml")),
+    ("payloads.yaml", include_str!("../packs/cases/payloads.yaml")),
+];
 
 /// Cases begin at this instant: 2026-03-02 10:00 UTC, a Monday.
 const START: i64 = 1_772_445_600_000_000;
@@ -62,6 +71,7 @@ struct RawStep {
     ip: String,
     #[serde(default = "browser")]
     agent: String,
+    /// More header lines; one that every step has is replaced, and left out when the value is empty.
     #[serde(default)]
     headers: BTreeMap<String, String>,
     #[serde(default)]
@@ -74,6 +84,9 @@ struct RawStep {
     status: u16,
     #[serde(default)]
     bytes: u64,
+    /// What a model says: a calibrated probability. Absent: there is no model.
+    #[serde(default)]
+    model: Option<Spanned<f64>>,
 }
 
 const fn once() -> u32 {
@@ -120,7 +133,7 @@ impl CaseResult {
 ///
 /// # Errors
 /// What is wrong with a file; a case of an unknown rule.
-pub fn run_cases(policy: &Policy, schema: &Arc<Schema>, files: &[(String, String)]) -> Result<Vec<CaseResult>, PolicyErrors> {
+pub fn run_cases(policy: &Policy, schema: &Arc<Schema>, files: &[(String, String)]) -> Result<Vec<CaseResult>, Problems> {
     let mut problems = Vec::new();
     let mut results = Vec::new();
     for (file, text) in files {
@@ -143,7 +156,7 @@ pub fn run_cases(policy: &Policy, schema: &Arc<Schema>, files: &[(String, String
             }
         }
     }
-    if problems.is_empty() { Ok(results) } else { Err(PolicyErrors { problems }) }
+    if problems.is_empty() { Ok(results) } else { Err(Problems { problems }) }
 }
 
 /// One case's world.
@@ -176,6 +189,9 @@ impl<'a> Run<'a> {
             if step.repeat == 0 || step.repeat > REPEAT {
                 return Err(format!("`repeat: {}`: 1 to {REPEAT} are allowed", step.repeat));
             }
+            if let Some(wrong) = step.model.as_ref().filter(|model| !(0.0..=1.0).contains(&model.value)) {
+                return Err(format!("`model: {}`: a probability from 0 to 1 is allowed", wrong.value));
+            }
             let every = step.every.as_ref().map(|text| duration(&text.value)).transpose()?.unwrap_or_default();
             if let Some(after) = &step.after {
                 self.now = self.now.plus(duration(&after.value)?);
@@ -205,7 +221,7 @@ impl<'a> Run<'a> {
         let moment = self.moment();
         let history = self.store.observe_now(self.schema.events(&admitted), Order::Recorded(moment));
         let vector = self.schema.extract(&admitted, &history);
-        let (scores, overrides) = (Scores::default(), Overrides::default());
+        let (scores, overrides) = (step.scores(), Overrides::default());
         let combined = self.policy.combine(&scores);
         let order = Order::Recorded(self.moment());
         let fields = self.schema.fields(&admitted);
@@ -242,6 +258,17 @@ impl<'a> Run<'a> {
 }
 
 impl RawStep {
+    fn scores(&self) -> Scores {
+        let part = |probability: f64| ModelScore {
+            model: "case".into(),
+            version: 1,
+            raw: probability,
+            calibrated: Calibrated::Probability(probability),
+            role: Role::Champion,
+        };
+        Scores { parts: self.model.iter().map(|model| part(model.value)).collect(), ..Scores::default() }
+    }
+
     fn transaction(&self, n: u32, sequence: u64, time: Timestamp) -> Result<Transaction, String> {
         let request = vary(&self.request, n);
         let (method, target) = request.split_once(' ').ok_or("`request` is `METHOD /path?query`")?;
@@ -249,7 +276,8 @@ impl RawStep {
         let body = vary(&self.body, n).into_bytes();
         let mut headers = vec![Header { name: "host".to_owned(), value: "shop.example".to_owned() }];
         let mut push = |name: &str, value: String| {
-            if !value.is_empty() {
+            let value = self.headers.get(name).map_or(value, |own| vary(own, n));
+            if !value.is_empty() && headers.iter().all(|header| header.name != name) {
                 headers.push(Header { name: name.to_owned(), value });
             }
         };
@@ -261,8 +289,8 @@ impl RawStep {
         let cookie = |name: &str, value: &str| (!value.is_empty()).then(|| format!("{name}={}", vary(value, n)));
         let cookies: Vec<_> = cookie("sid", &self.session).into_iter().chain(cookie("did", &self.device)).collect();
         push("cookie", cookies.join("; "));
-        for (name, value) in &self.headers {
-            push(name, vary(value, n));
+        for name in self.headers.keys() {
+            push(name, String::new());
         }
         let body_size = body.len() as u64;
         let http = HttpRequest {

@@ -9,14 +9,14 @@ use telltale_features::expr::{NameKind, Predicate, Scope};
 use telltale_features::hash::definition;
 use telltale_features::schema::Schema;
 use telltale_features::time::micros;
+use telltale_features::yaml::{Problem, Text, line};
 
 use crate::decision::{Action, Mitigation};
-use crate::error::Problem;
 use crate::levels::Levels;
 use crate::reasons::Template;
 use crate::risk::Risk;
 use crate::rule::{Denial, Limit, Rule};
-use crate::source::{RawLevels, RawRisk, RawRule, Text, duration, line};
+use crate::source::{RawLevels, RawRisk, RawRule, duration};
 
 /// Longest delay of an answer.
 const DELAY_MS: u128 = 10_000;

@@ -13,7 +13,6 @@ mod cases;
 mod compile;
 mod decide;
 mod decision;
-mod error;
 mod levels;
 mod limits;
 mod overrides;
@@ -26,7 +25,6 @@ mod source;
 
 pub use cases::{CASES, CaseResult, run_cases};
 pub use decision::{Action, Decision, Mitigation, Mode, NewDenial, Reason, RuleMatch, Threat};
-pub use error::{PolicyErrors, Problem};
 pub use overrides::{Override, Overrides, Ruling};
 pub use policy::{PACKS, Policy, RuleSummary, Situation};
 pub use risk::Combined;

@@ -8,17 +8,17 @@ use telltale_features::hash::definition;
 use telltale_features::schema::{Fields, Schema};
 use telltale_features::store::Moment;
 use telltale_features::vector::FeatureVector;
+use telltale_features::yaml::{Problem, Problems, parse};
 use telltale_models::{Attribution, Scores};
 
 use crate::compile::{Checker, levels, risk};
 use crate::decision::Mode;
-use crate::error::{PolicyErrors, Problem};
 use crate::levels::Levels;
 use crate::overrides::Overrides;
 use crate::risk::{Combined, Risk};
 use crate::row::{Extension, mentioned_models};
 use crate::rule::{Index, Rule};
-use crate::source::{RawPolicy, RawRoute, parse};
+use crate::source::{RawPolicy, RawRoute};
 
 /// The packs that are built in: file name and text.
 pub const PACKS: &[(&str, &str)] = &[("default.yaml", include_str!("../packs/default.yaml"))];
@@ -83,7 +83,7 @@ impl Policy {
     ///
     /// # Errors
     /// When that schema lacks what the pack names.
-    pub fn shipped(schema: &Schema) -> Result<Self, PolicyErrors> {
+    pub fn shipped(schema: &Schema) -> Result<Self, Problems> {
         let files: Vec<_> = PACKS.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
         Self::from_sources(&files, schema)
     }
@@ -93,7 +93,7 @@ impl Policy {
     ///
     /// # Errors
     /// Everything that is wrong, with file, line and what is allowed.
-    pub fn from_sources(files: &[(String, String)], schema: &Schema) -> Result<Self, PolicyErrors> {
+    pub fn from_sources(files: &[(String, String)], schema: &Schema) -> Result<Self, Problems> {
         let mut problems = Vec::new();
         let mut raws: Vec<(&str, RawPolicy)> = Vec::new();
         for (file, text) in files {
@@ -138,7 +138,7 @@ impl Policy {
             problems.push(Problem { file: "policy".to_owned(), line: 0, message: "more than 65535 rules".to_owned() });
         }
         if !problems.is_empty() {
-            return Err(PolicyErrors { problems });
+            return Err(Problems { problems });
         }
         policy.index = Index::new(&policy.rules);
         Ok(policy.sealed())

@@ -5,12 +5,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_saphyr::Spanned;
+use telltale_features::yaml::Text;
 
 use crate::decision::{Action, Mode};
-use crate::error::Problem;
-
-/// A text with its line.
-pub(crate) type Text = Spanned<String>;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -113,23 +110,6 @@ pub(crate) struct RawRule {
     #[serde(default)]
     pub retry_after: Option<Text>,
     pub reason: Text,
-}
-
-/// The line of a value, from 1.
-pub(crate) fn line<T>(value: &Spanned<T>) -> u32 {
-    u32::try_from(value.referenced.line()).unwrap_or(0)
-}
-
-/// Reads one YAML file.
-///
-/// # Errors
-/// What is wrong, with its line and what is allowed there.
-pub(crate) fn parse<'de, T: Deserialize<'de>>(file: &str, text: &'de str) -> Result<T, Problem> {
-    serde_saphyr::from_str(text).map_err(|error| {
-        let line = error.location().map_or(0, |at| u32::try_from(at.line()).unwrap_or(0));
-        let message = error.without_snippet().to_string().lines().next().unwrap_or_default().to_owned();
-        Problem { file: file.to_owned(), line, message }
-    })
 }
 
 /// A duration as written: `500ms`, `10s`, `5m`, `24h`, `30d`.

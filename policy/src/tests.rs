@@ -306,8 +306,21 @@ proptest! {
     }
 }
 
+/// The simulator's attacks, each with rules of the catalogue that are there for it.
+const ATTACKS: [(&str, &[&str]); 9] = [
+    ("credential stuffing, loud", &["ATO-01"]),
+    ("credential stuffing, distributed", &["ATO-02", "ATO-05B"]),
+    ("password brute force", &["ATO-03", "ATO-03B"]),
+    ("scraping", &["BOT-07", "BOT-07B"]),
+    ("object enumeration", &["AUT-01", "AUT-01B"]),
+    ("card testing", &["BIZ-01", "BIZ-03"]),
+    ("low and slow", &["ATO-05", "ATO-03E"]),
+    ("flood", &["RES-01", "RES-02"]),
+    ("scanner", &["REC-01", "REC-02", "REC-04"]),
+];
+
 #[test]
-fn shipped_cases_hold() {
+fn every_shipped_rule_fires_in_a_case_and_spares_its_honest_neighbour() {
     let schema = Arc::new(Schema::shipped());
     let policy = Policy::shipped(&schema).unwrap_or_else(|errors| panic!("{errors}"));
     let files: Vec<_> = CASES.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
@@ -317,4 +330,37 @@ fn shipped_cases_hold() {
     }
     let wrong: Vec<_> = results.iter().filter(|result| !result.holds()).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
+
+    let has = |rule: &str, fires: bool| results.iter().any(|result| result.rule == rule && result.expected == fires);
+    let mut lacking = Vec::new();
+    for rule in policy.rules() {
+        for fires in [true, false].into_iter().filter(|fires| !has(&rule.id, *fires)) {
+            lacking.push(format!("{} has no case with `fires: {fires}`", rule.id));
+        }
+    }
+    assert!(lacking.is_empty(), "{}", lacking.join("\n"));
+    for (attack, rules) in ATTACKS {
+        assert!(rules.iter().all(|rule| has(rule, true)), "{attack}: not all of {rules:?} have a case that fires");
+    }
+    println!("{} rules, {} cases", policy.rules().count(), results.len());
+}
+
+#[test]
+fn bad_cases_say_what_where_and_what_is_allowed() {
+    let schema = Arc::new(Schema::shipped());
+    let policy = Policy::shipped(&schema).unwrap_or_else(|errors| panic!("{errors}"));
+    let case = |rule: &str, step: &str| format!("cases:\n  - rule: {rule}\n    name: n\n    fires: true\n    steps:\n      - {{{step}}}\n");
+    let bad = [
+        (case("NO-1", "request: GET /"), 2, "a case of rule `NO-1`, which the policy does not have"),
+        (case("ATO-01", "request: GET /, repeat: 0"), 2, "1 to 20000"),
+        (case("ATO-01", "request: nonsense"), 2, "METHOD /path?query"),
+        (case("ATO-01", "request: GET /, every: soon"), 2, "no duration"),
+        (case("ATO-01", "request: GET /, model: 7"), 2, "from 0 to 1"),
+        (case("ATO-01", "request: GET /, requst: GET /"), 6, "did you mean `request`"),
+    ];
+    for (text, at, part) in bad {
+        let errors = run_cases(&policy, &schema, &[("bad.yaml".to_owned(), text.clone())]).expect_err(&text);
+        assert!(errors.to_string().contains(part), "{text}\n  gave: {errors}");
+        assert_eq!((errors.problems[0].file.as_str(), errors.problems[0].line), ("bad.yaml", at), "{text}\n  gave: {errors}");
+    }
 }

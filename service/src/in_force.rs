@@ -8,8 +8,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use telltale_features::schema::Schema;
 use telltale_features::store::Sequence;
+use telltale_features::yaml::Problems;
 use telltale_models::{Bundle, CalibrationTable};
-use telltale_policy::{Mode, Overrides, Policy, PolicyErrors};
+use telltale_policy::{Mode, Overrides, Policy};
 use telltale_proto::journal::v1::{Changed, DecisionChanged, journal_record::Kind};
 use telltale_proto::v1;
 
@@ -111,7 +112,7 @@ pub enum PolicySourceError {
     Mode(String),
     /// Its content is wrong.
     #[error(transparent)]
-    Policy(#[from] PolicyErrors),
+    Policy(#[from] Problems),
 }
 
 impl PolicySource {

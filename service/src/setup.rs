@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use telltale_features::hash::Hasher;
-use telltale_features::schema::{Schema, SchemaError};
+use telltale_features::schema::Schema;
 use telltale_features::store::embedded::{EmbeddedOptions, EmbeddedStore};
 use telltale_features::time::{Clock, Timestamp};
+use telltale_features::yaml::Problems;
 use telltale_models::{Bundle, ModelError, Repository, RuntimeOptions};
 
 use crate::config::Config;
@@ -28,7 +29,7 @@ pub enum SetupError {
     },
     /// The schema is wrong.
     #[error("{0}")]
-    SchemaContent(#[from] SchemaError),
+    SchemaContent(#[from] Problems),
     /// The policy cannot be read or is wrong.
     #[error("{0}")]
     Policy(#[from] PolicySourceError),

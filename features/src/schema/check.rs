@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::bytes;
-use super::error::Problem;
 use super::names::closest;
 use super::spec::{FeatureSpec, Phase};
 use super::{Schema, compile};
+use crate::yaml::Problem;
 
 /// One line of `features list`.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use super::error::{Problem, SchemaError};
 use super::layout::{Layout, Source};
 use super::names::closest;
 use super::routes::Routes;
-use super::source::{RawEntity, RawField, RawSchema, Text, line, parse};
+use super::source::{RawEntity, RawField, RawSchema};
 use super::spec::{EntityTypeSpec, FieldKind, FieldSpec, Normalization, Phase, Place};
 use super::{Schema, duration, places, views};
 use crate::entity::EntityType;
 use crate::expr::Predicate;
 use crate::hash::definition;
+use crate::yaml::{Problem, Problems, Text, line, parse};
 
 /// Entity types are few: a transaction has at most one subject of each.
 const MAX_ENTITIES: usize = 32;
@@ -60,7 +60,7 @@ pub struct Secrets {
     pub query: Vec<String>,
 }
 
-pub(super) fn compile(files: &[(String, String)]) -> Result<Schema, SchemaError> {
+pub(super) fn compile(files: &[(String, String)]) -> Result<Schema, Problems> {
     let mut compiler = Compiler {
         file: String::new(),
         problems: Vec::new(),
@@ -88,7 +88,7 @@ pub(super) fn compile(files: &[(String, String)]) -> Result<Schema, SchemaError>
         compiler.problem(0, "no `entities`: a schema needs at least one entity type".to_owned());
     }
     if !compiler.problems.is_empty() {
-        return Err(SchemaError { problems: compiler.problems });
+        return Err(Problems { problems: compiler.problems });
     }
     let mut digest = definition(&files.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("\n---\n"));
     digest ^= definition(crate::door::CATALOGUE.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(",").as_str());

@@ -8,7 +8,6 @@ mod bytes;
 mod check;
 mod compile;
 mod duration;
-mod error;
 mod events;
 mod fields;
 mod layout;
@@ -31,6 +30,7 @@ use crate::kernel::plan::EntityPlan;
 use crate::store::History;
 use crate::time::Timestamp;
 use crate::vector::{FeatureId, FeatureVector};
+use crate::yaml::Problems;
 use compile::{Filter, Member};
 use layout::Layout;
 use views::{Inputs, Own};
@@ -38,8 +38,8 @@ use views::{Inputs, Own};
 pub use bytes::worst_case;
 pub use check::{EntityReport, Explanation, FeatureReport, Report};
 pub use compile::Secrets;
-pub use error::{Problem, SchemaError};
 pub use fields::{Fields, RowBuffers};
+pub(crate) use names::closest;
 pub(crate) use places::vouched;
 pub use routes::Routes;
 pub(crate) use routes::segment_of;
@@ -96,7 +96,7 @@ impl Schema {
     ///
     /// # Errors
     /// Everything that is wrong, with file and line.
-    pub fn from_sources(files: &[(String, String)]) -> Result<Self, SchemaError> {
+    pub fn from_sources(files: &[(String, String)]) -> Result<Self, Problems> {
         compile::compile(files)
     }
 

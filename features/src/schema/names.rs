@@ -68,7 +68,7 @@ pub(super) fn signals() -> impl Iterator<Item = String> {
 }
 
 /// The known name that is most like an unknown one, if any is near.
-pub(super) fn closest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn closest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known.map(|name| (distance(unknown, name), name)).filter(|(distance, name)| *distance <= 1 + name.len() / 3).min().map(|(_, name)| name)
 }
 

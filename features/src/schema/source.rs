@@ -5,11 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use super::error::Problem;
-use super::names::closest;
-
-/// A text with its line.
-pub(super) type Text = Spanned<String>;
+use crate::yaml::Text;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -110,37 +106,4 @@ pub(super) struct RawAggregation {
     pub phase: Option<Text>,
     #[serde(default)]
     pub stat: Option<Text>,
-}
-
-/// The line of a value, from 1.
-pub(super) fn line<T>(value: &Spanned<T>) -> u32 {
-    u32::try_from(value.referenced.line()).unwrap_or(0)
-}
-
-/// Reads one file.
-///
-/// # Errors
-/// What is wrong with the YAML, with its line; of an unknown key also the closest known one.
-pub(super) fn parse(file: &str, text: &str) -> Result<RawSchema, Problem> {
-    serde_saphyr::from_str(text).map_err(|error| {
-        let line = error.location().map_or(0, |at| u32::try_from(at.line()).unwrap_or(0));
-        let message = error.without_snippet().to_string();
-        let message = message.lines().next().unwrap_or_default().to_owned();
-        Problem { file: file.to_owned(), line, message: with_closest(message) }
-    })
-}
-
-/// serde says "unknown field `x`, expected one of `a`, `b`": the closest of them is added.
-fn with_closest(message: String) -> String {
-    if !message.contains("unknown field") {
-        return message;
-    }
-    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    match quoted.split_first() {
-        Some((unknown, known)) => match closest(unknown, known.iter().copied()) {
-            Some(best) => format!("{message}; did you mean `{best}`?"),
-            None => message,
-        },
-        None => message,
-    }
 }

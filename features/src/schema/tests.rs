@@ -36,7 +36,7 @@ feature_views:
       - {name: lateness, aggregation: lateness, meaning: late}
 "#;
 
-fn compile(text: &str) -> Result<Schema, SchemaError> {
+fn compile(text: &str) -> Result<Schema, Problems> {
     Schema::from_sources(&[("t.yaml".to_owned(), text.to_owned())])
 }
 

@@ -7,12 +7,13 @@ use super::bytes;
 use super::compile::{Compiler, canonical, shown};
 use super::duration;
 use super::names::closest;
-use super::source::{RawAggregation, RawSchema, RawView, Text, line};
+use super::source::{RawAggregation, RawSchema, RawView};
 use super::spec::{FeatureSpec, Phase};
 use crate::entity::EntityType;
 use crate::expr::NameKind;
 use crate::hash::definition;
 use crate::kernel::plan::{EntityPlan, GapStat, Read};
+use crate::yaml::{Text, line};
 
 /// Raised when a change of this code changes what a feature means.
 const SEMANTICS: u32 = 1;
