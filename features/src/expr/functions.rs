@@ -155,8 +155,8 @@ impl Conversion {
             (Self::String, Value::Uint(value)) => Ok(Value::Text(value.to_string().into())),
             (Self::String, Value::Bool(value)) => Ok(Value::Text(value.to_string().into())),
             (Self::Bool, Value::Text(text)) => match text.as_ref() {
-                "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Value::Bool(true)),
-                "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Value::Bool(false)),
+                "1" | "t" | "true" | "TRUE" | "True" => Ok(Value::Bool(true)),
+                "0" | "f" | "false" | "FALSE" | "False" => Ok(Value::Bool(false)),
                 _ => Err(Fault::Conversion),
             },
             _ => Err(Fault::NoOverload),

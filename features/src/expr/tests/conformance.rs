@@ -81,7 +81,7 @@ fn cases(file: &Message, path: &str) -> Vec<Case> {
 }
 
 /// Bitwise for doubles, so that −0 and NaN are told apart; maps without order.
-fn same(left: &Value, right: &Value) -> bool {
+pub fn same(left: &Value, right: &Value) -> bool {
     match (left, right) {
         (Value::Double(a), Value::Double(b)) => a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan(),
         (Value::List(a), Value::List(b)) => a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| same(a, b)),

@@ -2,5 +2,7 @@
 
 mod conformance;
 mod flat;
+mod generate;
+mod interpreter;
 mod pinned;
 mod textproto;
