@@ -7,6 +7,8 @@ use std::time::Duration;
 use telltale_tests::http::Http;
 use telltale_tests::stand::{Between, Proxy, Scorer, Upstream};
 
+use crate::stage::within;
+
 /// Sends bytes and returns the status of the answer; 0 when the connection ended without one.
 fn status_of(server: SocketAddr, request: &[u8]) -> u16 {
     let mut stream = TcpStream::connect(server).unwrap();
@@ -23,6 +25,13 @@ fn status_of(server: SocketAddr, request: &[u8]) -> u16 {
     }
     let text = String::from_utf8_lossy(&head[..filled]).into_owned();
     text.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok()).unwrap_or(0)
+}
+
+/// Requests that the proxy counts as refused for their form or size.
+async fn refused(metrics: SocketAddr) -> f64 {
+    let text = Http::new(metrics).send("GET", "/metrics", &[], "").await.unwrap().text();
+    let lines = text.lines().filter(|line| line.starts_with("telltale_proxy_refused_total"));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,9 +60,14 @@ async fn malformed_requests_are_refused_and_the_proxy_goes_on() {
         ("no host", b"GET / HTTP/1.1\r\n\r\n".to_vec(), &[0, 400]),
     ];
     for (what, request, allowed) in cases {
-        let listen = proxy.listen;
+        let (listen, before) = (proxy.listen, refused(proxy.metrics).await);
         let status = tokio::task::spawn_blocking(move || status_of(listen, &request)).await.unwrap();
+        println!("{what}: {status}");
         assert!(allowed.contains(&status), "{what}: answered {status}, allowed {allowed:?}");
+        if status != 200 {
+            let metrics = proxy.metrics;
+            within(Duration::from_secs(5), &format!("{what} is counted"), || async move { refused(metrics).await > before }).await;
+        }
     }
 
     let http = Http::new(proxy.listen);
@@ -63,6 +77,7 @@ async fn malformed_requests_are_refused_and_the_proxy_goes_on() {
     for claim in ["chosen", "x-telltale-verdict"] {
         assert!(!answer.text().contains(claim), "a client's claim reached the upstream: {}", answer.text());
     }
+    assert!(answer.text().contains("x-telltale-transaction-id"), "the proxy's own identifier is missing: {}", answer.text());
     proxy.process.signal(rustix::process::Signal::TERM).unwrap();
     assert!(proxy.process.wait().unwrap());
     assert!(!proxy.process.last_words().contains("panicked"), "{}", proxy.process.last_words());

@@ -13,6 +13,7 @@
 
 mod bad_http;
 mod bad_input;
+mod disk;
 mod fuzzing;
 mod operations;
 mod parity;
@@ -20,3 +21,4 @@ mod proxying;
 mod recovery;
 mod refusals;
 mod stage;
+mod wire;

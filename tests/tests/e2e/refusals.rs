@@ -1,16 +1,13 @@
 //! Starts that cannot be, and models that cannot be used: the first end with a message, the second serve without the model.
 
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
-use telltale_tests::http::Http;
-use telltale_tests::process::{Process, built};
-use telltale_tests::stand::{Addresses, Scorer};
+use telltale_tests::process::{built, free_address};
+use telltale_tests::stand::{Scorer, shipped_models};
 use telltale_tests::traffic::Traffic;
 
-use crate::stage::{score, telltale, within};
+use crate::stage::{score, telltale};
 
 /// Bad usage or configuration (sysexits).
 const USAGE: i32 = 64;
@@ -51,7 +48,7 @@ fn bad_configurations_are_refused_with_what_is_allowed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_port_in_use_and_an_unusable_folder_are_named() {
+async fn a_port_in_use_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let first = Scorer::start(folder.path(), "").unwrap();
     score(&first.client().await, Traffic::new(61, 1).next_transaction()).await.unwrap();
@@ -60,79 +57,173 @@ async fn a_port_in_use_and_an_unusable_folder_are_named() {
     assert!(!second.process.wait().unwrap());
     let said = second.process.last_words();
     assert!(said.contains(&first.scoring.to_string()) && said.contains("listen"), "{said}");
-
-    let blocked = tempfile::tempdir().unwrap();
-    std::fs::write(blocked.path().join("data"), "a file where the folder should be").unwrap();
-    let mut third = Scorer::launch(blocked.path(), "", Addresses::free().unwrap()).unwrap();
-    assert!(!third.process.wait().unwrap());
-    let said = third.process.last_words();
-    assert!(said.contains(blocked.path().join("data").to_str().unwrap()), "{said}");
 }
 
-/// A copy of the repository that the models' own tests use.
+/// A copy of the shipped repository.
 fn repository(folder: &Path) -> PathBuf {
     let to = folder.join("models");
-    let from = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/fixtures/repository");
-    assert!(Command::new("cp").args(["-r", from]).arg(&to).status().unwrap().success());
+    assert!(Command::new("cp").arg("-r").arg(shipped_models().unwrap()).arg(&to).status().unwrap().success());
     to
 }
 
+/// Changes a file of a version.
+fn edit(version: &Path, file: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) {
+    let path = version.join(file);
+    std::fs::write(&path, change(std::fs::read(&path).unwrap())).unwrap();
+}
+
+/// Cuts the model off and lets the manifest say so: only the runtime can find out.
+fn truncate(version: &Path) {
+    let before = blake3::hash(&std::fs::read(version.join("model.onnx")).unwrap()).to_hex().to_string();
+    edit(version, "model.onnx", |mut bytes| {
+        bytes.truncate(bytes.len() / 2);
+        bytes
+    });
+    let after = blake3::hash(&std::fs::read(version.join("model.onnx")).unwrap()).to_hex().to_string();
+    edit(version, "manifest.toml", |text| replaced(text, &before, &after));
+}
+
+fn replaced(text: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains(from), "no `{from}` in\n{text}");
+    text.replacen(from, to, 1).into_bytes()
+}
+
+type Break = fn(&Path);
+
+/// What is done to the version `abuse:1`, and what must be said of it.
+const BROKEN: &[(&str, Break, &[&str])] = &[
+    ("an absent file", |version| std::fs::remove_file(version.join("model.onnx")).unwrap(), &["read", "model.onnx", "No such file"]),
+    ("a damaged file", |version| edit(version, "model.onnx", |bytes| [bytes, vec![0]].concat()), &["model.onnx", "digest", "damaged"]),
+    ("a truncated model", truncate, &["model.onnx", "abuse"]),
+    (
+        "a feature that means something else",
+        |version| edit(version, "manifest.toml", |text| replaced(text, "hash = \"", "hash = \"0123456789abcdef\"\n# \"")),
+        &["manifest.toml", "was trained with the definition 0123456789abcdef", "retrain"],
+    ),
+    (
+        "a feature that nobody has",
+        |version| edit(version, "manifest.toml", |text| replaced(text, "name = \"address.", "name = \"addres.")),
+        &["manifest.toml", "input `addres.", "closest"],
+    ),
+    (
+        "an unknown key",
+        |version| edit(version, "manifest.toml", |text| [b"colour = \"red\"\n".to_vec(), text].concat()),
+        &["manifest.toml", "colour", "expected"],
+    ),
+];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broken_model_leaves_the_rules() {
-    type Break = fn(&Path);
-    let cases: [(&str, Break, &str); 3] = [
-        ("an absent file", |version| std::fs::remove_file(version.join("model.onnx")).unwrap(), ""),
-        (
-            "a truncated file",
-            |version| {
-                let bytes = std::fs::read(version.join("model.onnx")).unwrap();
-                std::fs::write(version.join("model.onnx"), &bytes[..bytes.len() / 2]).unwrap();
-            },
-            "",
-        ),
-        ("no ONNX Runtime", |_| {}, "runtime = \"/nowhere/libonnxruntime.so\"\n"),
-    ];
-    for (what, break_it, more) in cases {
+async fn a_broken_model_fails_alone_and_says_why() {
+    for (what, break_it, parts) in BROKEN {
         let folder = tempfile::tempdir().unwrap();
         let models = repository(folder.path());
-        break_it(&models.join("boosted/versions/1"));
-        let mut scorer = Scorer::start(folder.path(), &format!("[models]\npath = {models:?}\n{more}")).unwrap();
+        break_it(&models.join("abuse/versions/1"));
+        let verified = telltale(&["models", "verify", "--models", models.to_str().unwrap()]);
+        let said = String::from_utf8_lossy(&verified.stdout).into_owned();
+        assert!(!verified.status.success(), "{what}: {said}");
+        for part in *parts {
+            assert!(said.contains(part), "{what}: `{said}` lacks `{part}`");
+        }
+        let mut scorer = Scorer::start(folder.path(), &format!("[models]\npath = {models:?}\n")).unwrap();
         let verdict = score(&scorer.client().await, Traffic::new(62, 1).next_transaction()).await.unwrap();
-        assert!(verdict.degraded.iter().any(|missing| missing.contains("boosted")), "{what}: {:?}", verdict.degraded);
-        assert!(verdict.models.is_empty(), "{what}: {:?}", verdict.models);
+        assert!(verdict.degraded.iter().any(|missing| missing.contains("abuse")), "{what}: {:?}", verdict.degraded);
+        let answered: Vec<&str> = verdict.models.iter().map(|model| model.model.as_str()).collect();
+        assert_eq!(answered, ["unusual"], "{what}: one model fails alone");
         scorer.process.signal(rustix::process::Signal::TERM).unwrap();
         assert!(scorer.process.wait().unwrap(), "{what}: {}", scorer.process.last_words());
     }
 }
 
-/// No file of the scorer may grow beyond that, as on a full disk. The shell ignores the signal, so that writes fail instead.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_costs_the_journal_not_the_scoring() {
+async fn without_the_runtime_native_models_and_rules_decide() {
     let folder = tempfile::tempdir().unwrap();
-    let plain = Scorer::launch(folder.path(), "", Addresses::free().unwrap()).unwrap();
-    let (config, scoring, metrics) = (plain.config.clone(), plain.scoring, plain.metrics);
-    drop(plain);
-    let mut command = Command::new("bash");
-    let script = "trap '' XFSZ; ulimit -f 64; exec \"$0\" serve --config \"$1\"";
-    command.arg0("bash").args(["-c", script]).arg(built("telltale").unwrap()).arg(config);
-    let mut process = Process::start("limited", &mut command, folder.path()).unwrap();
-    process.wait_for_ready(metrics).unwrap();
-    let client = telltale_proto::v1::scorer_client::ScorerClient::connect(format!("http://{scoring}")).await.unwrap();
-    let mut traffic = Traffic::new(63, 200);
-    for _ in 0..3_000 {
-        score(&client, traffic.next_transaction()).await.unwrap();
-    }
-    let http = Http::new(metrics);
-    within(Duration::from_secs(10), "lost journal records are counted", || {
-        let http = http.clone();
-        async move {
-            let text = http.send("GET", "/metrics", &[], "").await.unwrap().text();
-            text.lines().any(|line| line.starts_with("telltale_journal{what=\"lost\"}") && !line.ends_with(" 0"))
+    let models = repository(folder.path());
+    let sections = format!("[models]\npath = {models:?}\nruntime = \"/nowhere/libonnxruntime.so\"\n");
+    let mut scorer = Scorer::start(folder.path(), &sections).unwrap();
+    let verdict = score(&scorer.client().await, Traffic::new(64, 1).next_transaction()).await.unwrap();
+    assert!(verdict.degraded.iter().any(|missing| missing.contains("abuse")), "{:?}", verdict.degraded);
+    assert_eq!(verdict.models.iter().map(|model| model.model.as_str()).collect::<Vec<_>>(), ["unusual"]);
+    scorer.process.signal(rustix::process::Signal::TERM).unwrap();
+    assert!(scorer.process.wait().unwrap(), "{}", scorer.process.last_words());
+    let said = scorer.process.last_words();
+    assert!(said.contains("/nowhere/libonnxruntime.so"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_repository_rules_decide() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scorer = Scorer::start(folder.path(), "").unwrap();
+    let verdict = score(&scorer.client().await, Traffic::new(65, 1).next_transaction()).await.unwrap();
+    assert!(verdict.models.is_empty() && verdict.degraded.iter().any(|missing| missing.contains("model")), "{:?}", verdict.degraded);
+    scorer.process.signal(rustix::process::Signal::TERM).unwrap();
+    assert!(scorer.process.wait().unwrap(), "{}", scorer.process.last_words());
+}
+
+/// Starts of the proxy that cannot be: lines of its file, exit code, and what must be said.
+const PROXY: &[(&str, i32, &[&str])] = &[
+    ("listn = \"127.0.0.1:0\"\n", USAGE, &["proxy.toml", "listn", "listen"]),
+    ("listen = \"nowhere\"\n", USAGE, &["listen", "nowhere"]),
+    ("upstream = \"ftp://127.0.0.1:1\"\n", USAGE, &["upstream", "ftp", "http://"]),
+    ("trusted_hops = [\"300.0.0.0/8\"]\n", USAGE, &["trusted_hops", "300.0.0.0/8"]),
+    ("[scorer]\ndeadline_ms = 0\n", USAGE, &["deadline_ms", "0", "1 to 10"]),
+    ("[scorer]\ntoken_file = \"/nowhere/token\"\n", USAGE, &["/nowhere/token"]),
+];
+
+#[test]
+fn a_proxy_that_cannot_start_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let in_use = format!("listen = \"{}\"\n", taken.local_addr().unwrap());
+    let address = taken.local_addr().unwrap().to_string();
+    let port: (&str, i32, &[&str]) = (&in_use, 69, &[&address, "in use"]);
+    for (text, code, parts) in PROXY.iter().copied().chain([port]) {
+        let config = folder.path().join("proxy.toml");
+        std::fs::write(&config, text).unwrap();
+        let output = Command::new(built("telltale-proxy").unwrap()).arg("--config").arg(&config).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{text}: {said}");
+        for part in parts {
+            assert!(said.contains(part), "{text}: `{said}` lacks `{part}`");
         }
-    })
-    .await;
-    score(&client, traffic.next_transaction()).await.unwrap();
-    process.signal(rustix::process::Signal::TERM).unwrap();
-    process.wait().unwrap();
-    assert!(!process.last_words().contains("panicked"), "{}", process.last_words());
+    }
+    let flags = Command::new(built("telltale-proxy").unwrap()).args(["--lisen", &free_address().unwrap().to_string()]).output().unwrap();
+    assert_eq!(flags.status.code(), Some(USAGE));
+    assert!(String::from_utf8_lossy(&flags.stderr).contains("--listen"), "{}", String::from_utf8_lossy(&flags.stderr));
+}
+
+#[test]
+fn bad_inputs_of_a_replay_are_named_or_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let good = r#"{"transaction":{"id":"a","time":"2026-10-05T08:00:00Z","source":{"ip":"192.0.2.1"},"http":{"method":"GET","path":"/"}}}"#;
+    let lines = format!("{good}\n{{\"transaction\":\n\u{0}\u{1}\n{{\"nonsense\":1}}\n{}\n", good.replace("\"a\"", "\"b\""));
+    let mixed = write("mixed.ndjson", lines.as_bytes());
+    let packed = write("packed.ndjson.gz", b"\x1f\x8b\x08\x00 and then nothing that gzip knows");
+
+    let summary = telltale(&["replay", &mixed, "--output", "json"]);
+    assert!(summary.status.success(), "{}", String::from_utf8_lossy(&summary.stderr));
+    let summary: serde_json::Value = serde_json::from_slice(&summary.stdout).unwrap();
+    assert_eq!(summary["transactions"], 2, "{summary:#}");
+    let told: Vec<_> = summary["malformed_first"].as_array().unwrap().iter().map(|line| line["line"].as_u64().unwrap()).collect();
+    assert_eq!((summary["malformed"].as_u64().unwrap() as usize, &told[..2]), (told.len(), &[2, 3][..]), "{summary:#}");
+
+    let cases: [(&[&str], &[&str]); 4] = [
+        (&["replay", &mixed, "--strict"], &["line 2", "transaction"]),
+        (&["replay", "/nowhere/traffic.ndjson"], &["/nowhere/traffic.ndjson"]),
+        (&["replay", &packed], &["packed.ndjson.gz"]),
+        (&["replay", &mixed, "--format", "xml"], &["xml", "combined"]),
+    ];
+    for (arguments, parts) in cases {
+        let output = telltale(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{arguments:?} went well: {}", String::from_utf8_lossy(&output.stdout));
+        for part in parts {
+            assert!(said.contains(part), "{arguments:?}: `{said}` lacks `{part}`");
+        }
+    }
 }
