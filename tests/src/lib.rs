@@ -7,6 +7,8 @@ pub mod bench;
 pub mod fuzz;
 pub mod http;
 pub mod load;
+pub mod pacer;
 pub mod process;
 pub mod stand;
 pub mod traffic;
+pub mod web;

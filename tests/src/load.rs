@@ -1,18 +1,24 @@
 //! Load on a Scorer: saturation with a closed loop, latency with an open loop.
 //!
 //! Latency counts from the moment at which a call was meant to be sent, so a server that stalls cannot hide it
-//! (coordinated omission).
+//! (coordinated omission). Everything runs on the caller's runtime: give it one thread, so that the load takes little of the
+//! machine that it shares with what it measures.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use telltale_proto::v1::scorer_client::ScorerClient;
 use telltale_proto::v1::{ScoreRequest, Transaction};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tonic::transport::Channel;
+
+use crate::pacer::Pacer;
+
+/// Calls that may be in flight at once in an open loop; beyond, sending waits while the latency counts on.
+const IN_FLIGHT: u32 = 4_096;
 
 /// What a run of load measured.
 #[derive(Clone, Debug)]
@@ -39,71 +45,83 @@ impl Measured {
     }
 }
 
-/// As many calls as `workers` concurrent callers can make of the given transactions: the saturation of the server.
-pub async fn closed_loop(client: &ScorerClient<Channel>, transactions: Vec<Transaction>, workers: usize) -> Measured {
-    let started = Instant::now();
-    let queue = Arc::new(Mutex::new(transactions));
-    let (answered, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..workers {
-        let (queue, answered, failed, mut client) = (queue.clone(), answered.clone(), failed.clone(), client.clone());
-        tasks.spawn(async move {
-            loop {
-                // One lock for eight calls, so that the queue is not what is measured.
-                let batch: Vec<Transaction> = {
-                    let mut queue = queue.lock().await;
-                    let keep = queue.len().saturating_sub(8);
-                    queue.split_off(keep)
-                };
-                if batch.is_empty() {
-                    break;
-                }
-                for transaction in batch {
-                    let counter = match client.score(ScoreRequest { transaction: Some(transaction) }).await {
-                        Ok(_) => &answered,
-                        Err(_) => &failed,
-                    };
-                    counter.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        });
+/// Counts what comes back.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    begun: Instant,
+    measured: Arc<Mutex<Measured>>,
+}
+
+impl Tally {
+    /// Begins now.
+    pub fn begin() -> Self {
+        let measured = Measured { answered: 0, failed: 0, seconds: 0.0, latency: histogram() };
+        Self { begun: Instant::now(), measured: Arc::new(Mutex::new(measured)) }
     }
-    while tasks.join_next().await.is_some() {}
-    Measured {
-        answered: answered.load(Ordering::Relaxed),
-        failed: failed.load(Ordering::Relaxed),
-        seconds: started.elapsed().as_secs_f64(),
-        latency: histogram(),
+
+    /// The moment at which something is meant to be sent at a constant rate.
+    pub fn meant(&self, index: usize, rate: f64) -> Instant {
+        self.begun + Duration::from_secs_f64(index as f64 / rate)
+    }
+
+    /// Notes an answer, and its latency where it was meant to be sent at a certain moment.
+    pub fn note(&self, good: bool, meant: Option<Instant>) {
+        let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        let counter = if good { &mut measured.answered } else { &mut measured.failed };
+        *counter += 1;
+        if let Some(meant) = meant.filter(|_| good) {
+            let nanos = u64::try_from(meant.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            measured.latency.saturating_record(nanos);
+        }
+    }
+
+    /// What was measured until now.
+    pub fn end(&self) -> Measured {
+        let measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Measured { seconds: self.begun.elapsed().as_secs_f64(), ..measured }
     }
 }
 
-/// The given transactions at a constant rate, each at its time whether earlier ones were answered or not; at most 4,096 in flight.
-pub async fn open_loop(client: &ScorerClient<Channel>, transactions: Vec<Transaction>, rate: f64) -> Measured {
-    let started = Instant::now();
-    let latency = Arc::new(Mutex::new(histogram()));
-    let failed = Arc::new(AtomicU64::new(0));
-    let room = Arc::new(Semaphore::new(4_096));
-    let mut tasks = tokio::task::JoinSet::new();
-    for (index, transaction) in transactions.into_iter().enumerate() {
-        let meant = started + Duration::from_secs_f64(index as f64 / rate);
-        tokio::time::sleep_until(meant).await;
-        let Ok(permit) = room.clone().acquire_owned().await else { break };
-        let (latency, failed, mut client) = (latency.clone(), failed.clone(), client.clone());
-        tasks.spawn(async move {
-            let answer = client.score(ScoreRequest { transaction: Some(transaction) }).await;
-            let nanos = u64::try_from(meant.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            match answer {
-                Ok(_) => latency.lock().await.saturating_record(nanos),
-                Err(_) => {
-                    failed.fetch_add(1, Ordering::Relaxed);
-                }
+/// As many calls as `workers` concurrent callers can make of the given transactions: the saturation of the server.
+/// Each caller uses one of the clients.
+pub async fn closed_loop(clients: &[ScorerClient<Channel>], transactions: Vec<Transaction>, workers: usize) -> Measured {
+    let tally = Tally::begin();
+    let queue = Arc::new(Mutex::new(transactions));
+    let mut callers = tokio::task::JoinSet::new();
+    for client in clients.iter().cycle().take(workers) {
+        let (tally, queue, mut client) = (tally.clone(), Arc::clone(&queue), client.clone());
+        let next = move || queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        callers.spawn(async move {
+            while let Some(transaction) = next() {
+                let answer = client.score(ScoreRequest { transaction: Some(transaction) }).await;
+                tally.note(answer.is_ok(), None);
             }
+        });
+    }
+    while callers.join_next().await.is_some() {}
+    tally.end()
+}
+
+/// The given transactions at a constant rate over the clients in turn, each at its time whether earlier ones were answered or not.
+///
+/// # Errors
+/// When the kernel gives no timer.
+pub async fn open_loop(clients: &[ScorerClient<Channel>], transactions: Vec<Transaction>, rate: f64) -> io::Result<Measured> {
+    let (pacer, tally) = (Pacer::new()?, Tally::begin());
+    let room = Arc::new(Semaphore::new(IN_FLIGHT as usize));
+    for ((index, transaction), client) in transactions.into_iter().enumerate().zip(clients.iter().cycle()) {
+        let meant = tally.meant(index, rate);
+        pacer.until(meant).await?;
+        let permit = Arc::clone(&room).acquire_owned().await.map_err(io::Error::other)?;
+        let (tally, mut client) = (tally.clone(), client.clone());
+        tokio::spawn(async move {
+            let answer = client.score(ScoreRequest { transaction: Some(transaction) }).await;
+            tally.note(answer.is_ok(), Some(meant));
             drop(permit);
         });
     }
-    while tasks.join_next().await.is_some() {}
-    let latency = latency.lock().await.clone();
-    Measured { answered: latency.len(), failed: failed.load(Ordering::Relaxed), seconds: started.elapsed().as_secs_f64(), latency }
+    let _all_answered = room.acquire_many(IN_FLIGHT).await.map_err(io::Error::other)?;
+    Ok(tally.end())
 }
 
 /// An empty histogram of nanoseconds, from 1 µs to a minute, three significant digits; what is beyond counts as a minute.

@@ -17,7 +17,7 @@ pub struct Process {
 /// Processor time of a process.
 #[derive(Clone, Copy, Debug)]
 pub struct CpuTime {
-    /// User and system time, microseconds, in steps of the kernel's clock tick (10 ms).
+    /// User and system time, microseconds.
     pub micros: u64,
 }
 
@@ -72,13 +72,15 @@ impl Process {
         Ok(self.child.wait()?.success())
     }
 
-    /// Processor time so far, from `/proc/<pid>/stat`.
+    /// Processor time so far, from `/proc/<pid>/task/*/schedstat`: in nanoseconds, where `stat` goes in steps of 10 ms.
+    /// Threads that have ended are not in it.
     pub fn cpu(&self) -> io::Result<CpuTime> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The second field is the program's name in parentheses and may hold blanks.
-        let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-        let ticks: u64 = rest.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-        Ok(CpuTime { micros: ticks * 1_000_000 / rustix::param::clock_ticks_per_second() })
+        let mut nanos = 0;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let stat = std::fs::read_to_string(task?.path().join("schedstat"))?;
+            nanos += stat.split_whitespace().next().and_then(|field| field.parse::<u64>().ok()).unwrap_or_default();
+        }
+        Ok(CpuTime { micros: nanos / 1_000 })
     }
 
     /// The end of its output.

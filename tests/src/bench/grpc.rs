@@ -1,6 +1,7 @@
 //! gRPC Score of the real server beside a trivial one that decodes the same Transaction and returns a Verdict of equal size.
 //!
-//! Saturation by a closed loop first; then both at half the scorer's saturation, open loop, five alternating runs, medians.
+//! Saturation by a closed loop first; then both at half the scorer's saturation, open loop, five alternating runs, medians. Four
+//! connections, as a gateway with four workers has them. The load shares the machine with the server and has one thread.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,11 +20,12 @@ use crate::traffic::Traffic;
 
 const RUNS: usize = 5;
 const WORKERS: usize = 32;
+const CONNECTIONS: usize = 4;
 const CLIENTS: u32 = 20_000;
 
 /// One side of the comparison.
 struct Side {
-    client: ScorerClient<Channel>,
+    clients: Vec<ScorerClient<Channel>>,
     cpu: Vec<f64>,
     p50: Vec<f64>,
     p99: Vec<f64>,
@@ -39,13 +41,12 @@ pub async fn run(folder: &Path) -> Result<Vec<Row>, Failure> {
     let scorer = Scorer::start(folder, &sections())?;
     let mut traffic = Traffic::new(21, CLIENTS);
     let mut make = |count: usize| -> Vec<Transaction> { (0..count).map(|_| traffic.next_transaction()).collect() };
-    let client = scorer.client().await;
-    let verdict_bytes = warm(&client, make(2_000)).await?;
+    let verdict_bytes = warm(&scorer.client().await, make(2_000)).await?;
     let (trivial, address) = trivial(folder, verdict_bytes)?;
-    let mut sides = [Side::new(client), Side::new(ScorerClient::connect(format!("http://{address}")).await?)];
+    let mut sides = [Side::new(scorer.scoring).await?, Side::new(address).await?];
     let mut saturation = [0.0; 2];
     for (side, rate) in sides.iter().zip(&mut saturation) {
-        *rate = closed_loop(&side.client, make(calls), WORKERS).await.rate();
+        *rate = closed_loop(&side.clients, make(calls), WORKERS).await.rate();
     }
     let [ours, baseline] = saturation;
     let rate = ours / 2.0;
@@ -53,7 +54,7 @@ pub async fn run(folder: &Path) -> Result<Vec<Row>, Failure> {
         for (side, process) in sides.iter_mut().zip([&scorer.process, &trivial]) {
             let transactions = make((rate * 3.0) as usize);
             let before = process.cpu()?.micros;
-            let measured = open_loop(&side.client, transactions, rate).await;
+            let measured = open_loop(&side.clients, transactions, rate).await?;
             side.cpu.push((process.cpu()?.micros - before) as f64 / measured.answered.max(1) as f64);
             side.p50.push(measured.quantile_us(0.5));
             side.p99.push(measured.quantile_us(0.99));
@@ -80,8 +81,12 @@ pub async fn run(folder: &Path) -> Result<Vec<Row>, Failure> {
 }
 
 impl Side {
-    const fn new(client: ScorerClient<Channel>) -> Self {
-        Self { client, cpu: Vec::new(), p50: Vec::new(), p99: Vec::new(), failed: 0 }
+    async fn new(address: SocketAddr) -> Result<Self, Failure> {
+        let mut clients = Vec::new();
+        for _ in 0..CONNECTIONS {
+            clients.push(ScorerClient::connect(format!("http://{address}")).await?);
+        }
+        Ok(Self { clients, cpu: Vec::new(), p50: Vec::new(), p99: Vec::new(), failed: 0 })
     }
 }
 

@@ -40,7 +40,8 @@ fn measure(name: &str) -> Result<Vec<Row>, Failure> {
     }
     std::fs::create_dir_all(&folder)?;
     let folder = folder.canonicalize()?;
-    let runtime = tokio::runtime::Runtime::new()?;
+    // One thread: the load must not take the machine from what it measures.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match name {
         "core" => bench::core::run(&folder),
         "grpc" => runtime.block_on(bench::grpc::run(&folder)),
