@@ -33,7 +33,15 @@ pub fn encode(records: &[JournalRecord]) -> io::Result<Vec<u8>> {
     for record in records {
         record.encode_length_delimited(&mut content).map_err(io::Error::other)?;
     }
-    let compressed = snap::raw::Encoder::new().compress_vec(&content).map_err(io::Error::other)?;
+    seal(&content)
+}
+
+/// Makes a block of length-delimited records.
+///
+/// # Errors
+/// When it would be too large.
+pub fn seal(content: &[u8]) -> io::Result<Vec<u8>> {
+    let compressed = snap::raw::Encoder::new().compress_vec(content).map_err(io::Error::other)?;
     let length =
         |bytes: usize| u32::try_from(bytes).ok().filter(|bytes| *bytes <= CONTENT_BYTES).ok_or_else(|| io::Error::other("block too large"));
     let mut block = Vec::with_capacity(16 + compressed.len());

@@ -1,9 +1,11 @@
 //! The journal: everything that came in, as it stood behind the door, in the order applied.
 //!
-//! Records enter from every worker through a bounded queue and leave to files in checked, compressed blocks. Scoring never waits
-//! for the disk: what cannot be queued or written is lost, counted, and a gap record says which numbers are missing.
+//! Records enter from every worker, encoded, through a bounded queue and leave to files in checked, compressed blocks. Scoring
+//! never waits for the disk: what cannot be queued or written is lost, counted, and a gap record says which numbers are missing.
 
 pub mod block;
+mod gaps;
+mod queue;
 mod reader;
 mod writer;
 
@@ -11,17 +13,18 @@ mod writer;
 mod tests;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use telltale_features::store::Moment;
 use telltale_proto::journal::v1::{JournalRecord, journal_record::Kind};
 
+pub use gaps::GapList;
 pub use reader::{Entry, JournalReader, ReadStats, files};
-pub use writer::GapList;
+
+use queue::Queue;
 
 /// How the journal is written.
 #[derive(Clone, Debug)]
@@ -69,15 +72,8 @@ pub struct JournalStats {
     pub failures: AtomicU64,
 }
 
-enum Message {
-    Record(Box<JournalRecord>),
-    Flush(SyncSender<()>),
-    Close(SyncSender<()>),
-}
-
 struct Shared {
-    queue: SyncSender<Message>,
-    lost: Arc<Mutex<GapList>>,
+    queue: Arc<Queue>,
     stats: Arc<JournalStats>,
 }
 
@@ -85,7 +81,6 @@ struct Shared {
 #[derive(Clone, Default)]
 pub struct Journal {
     shared: Arc<OnceLock<Shared>>,
-    patient: Arc<AtomicBool>,
 }
 
 impl Journal {
@@ -94,36 +89,30 @@ impl Journal {
     /// # Errors
     /// When the folder cannot be made or written, or the journal is open already.
     pub fn open(&self, options: JournalOptions) -> std::io::Result<()> {
-        let (queue, received) = sync_channel(options.queue);
-        let lost = Arc::new(Mutex::new(GapList::default()));
+        let queue = Arc::new(Queue::new(options.queue));
         let stats = Arc::new(JournalStats::default());
-        let writer = writer::Writer::create(options, Arc::clone(&lost), Arc::clone(&stats))?;
+        let writer = writer::Writer::create(options, Arc::clone(&queue), Arc::clone(&stats))?;
         self.shared
-            .set(Shared { queue, lost, stats })
+            .set(Shared { queue, stats })
             .map_err(|_| std::io::Error::new(std::io::ErrorKind::AlreadyExists, "the journal is open already"))?;
-        std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run(&received))?;
+        std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run())?;
         Ok(())
     }
 
     /// While patient, a full queue is waited for: warm-up, where nobody waits for an answer.
     pub fn set_patient(&self, patient: bool) {
-        self.patient.store(patient, Ordering::Relaxed);
+        if let Some(shared) = self.shared.get() {
+            shared.queue.set_patient(patient);
+        }
     }
 
     /// Takes one record. Never blocks while scoring: a full queue costs the record, and a gap says so.
     pub fn append(&self, moment: Moment, kind: impl FnOnce() -> Kind) {
         let Some(shared) = self.shared.get() else { return };
         let sequence = moment.sequence.0;
-        let record = Box::new(JournalRecord { sequence, now_us: moment.now.micros(), kind: Some(kind()) });
-        if self.patient.load(Ordering::Relaxed) {
-            if shared.queue.send(Message::Record(record)).is_err() {
-                shared.lose(sequence);
-            }
-            return;
-        }
-        match shared.queue.try_send(Message::Record(record)) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => shared.lose(sequence),
+        if !shared.queue.append(JournalRecord { sequence, now_us: moment.now.micros(), kind: Some(kind()) }) {
+            shared.queue.lost.lock().add(sequence);
+            shared.stats.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -134,29 +123,27 @@ impl Journal {
 
     /// Waits until everything taken so far is handed to the disk. Returns false when the writer is gone.
     pub fn flush(&self) -> bool {
-        self.ask(Message::Flush)
+        let Some(shared) = self.shared.get() else { return true };
+        let (done, finished) = sync_channel(1);
+        shared.queue.ask(done) && finished.recv().is_ok()
     }
 
-    /// Writes what is left and ends the writer.
+    /// Writes what is left and ends the writer. Returns false when it was gone already.
     pub fn close(&self) -> bool {
-        self.ask(Message::Close)
+        let Some(shared) = self.shared.get() else { return true };
+        let (done, finished) = sync_channel(1);
+        let asked = shared.queue.ask(done);
+        shared.queue.close();
+        asked && finished.recv().is_ok()
     }
 
     /// Its counters; `None` while closed.
     pub fn stats(&self) -> Option<&JournalStats> {
         self.shared.get().map(|shared| &*shared.stats)
     }
-
-    fn ask(&self, message: impl FnOnce(SyncSender<()>) -> Message) -> bool {
-        let Some(shared) = self.shared.get() else { return true };
-        let (done, finished) = sync_channel(1);
-        shared.queue.send(message(done)).is_ok() && finished.recv().is_ok()
-    }
 }
 
-impl Shared {
-    fn lose(&self, sequence: u64) {
-        self.lost.lock().add(sequence);
-        self.stats.lost.fetch_add(1, Ordering::Relaxed);
-    }
+#[expect(clippy::disallowed_methods, reason = "how long a block has waited is about this process, not about events")]
+fn now() -> Instant {
+    Instant::now()
 }

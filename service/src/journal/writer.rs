@@ -3,77 +3,24 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Instant;
 
-use parking_lot::Mutex;
+use prost::Message;
 use telltale_proto::journal::v1::{Changed, Gap, JournalRecord, journal_record::Kind};
 
 use super::block::{self, FILE_MAGIC};
+use super::queue::{Pending, Queue};
 use super::reader::files;
-use super::{JournalOptions, JournalStats, Message};
-
-/// Most records in one block.
-const BLOCK_RECORDS: usize = 8_192;
-/// Most separate ranges that are remembered; beyond, neighbours are joined. A gap that covers a present number is harmless.
-const GAP_RANGES: usize = 1_024;
-
-/// Sequence numbers that were lost and not yet written down as gaps.
-#[derive(Debug, Default)]
-pub struct GapList {
-    ranges: BTreeMap<u64, u64>,
-}
-
-impl GapList {
-    /// Notes one lost number.
-    pub fn add(&mut self, sequence: u64) {
-        if sequence == 0 {
-            return;
-        }
-        let before = self.ranges.range_mut(..=sequence).next_back();
-        match before {
-            Some((_, last)) if *last + 1 >= sequence => *last = (*last).max(sequence),
-            _ => {
-                self.ranges.insert(sequence, sequence);
-            }
-        }
-        if self.ranges.len() > GAP_RANGES {
-            self.join_nearest();
-        }
-    }
-
-    /// The ranges noted so far, neighbours joined; the list is empty afterwards.
-    pub fn take(&mut self) -> Vec<(u64, u64)> {
-        let mut joined: Vec<(u64, u64)> = Vec::new();
-        for (first, last) in std::mem::take(&mut self.ranges) {
-            match joined.last_mut() {
-                Some((_, end)) if *end + 1 >= first => *end = (*end).max(last),
-                _ => joined.push((first, last)),
-            }
-        }
-        joined
-    }
-
-    fn join_nearest(&mut self) {
-        let starts: Vec<(u64, u64)> = self.ranges.iter().map(|(first, last)| (*first, *last)).collect();
-        let nearest = starts.windows(2).filter_map(|pair| match pair {
-            [(first, last), (next, end)] => Some((next.saturating_sub(*last), *first, *next, *end)),
-            _ => None,
-        });
-        if let Some((_, first, next, end)) = nearest.min() {
-            self.ranges.remove(&next);
-            self.ranges.insert(first, end);
-        }
-    }
-}
+use super::{JournalOptions, JournalStats, now};
 
 /// Writes blocks to the current file.
 pub(super) struct Writer {
     options: JournalOptions,
-    lost: Arc<Mutex<GapList>>,
+    queue: Arc<Queue>,
     stats: Arc<JournalStats>,
     file: File,
     number: u64,
@@ -85,79 +32,62 @@ pub(super) struct Writer {
 
 impl Writer {
     /// A writer at the beginning of a new file.
-    pub(super) fn create(options: JournalOptions, lost: Arc<Mutex<GapList>>, stats: Arc<JournalStats>) -> io::Result<Self> {
+    pub(super) fn create(options: JournalOptions, queue: Arc<Queue>, stats: Arc<JournalStats>) -> io::Result<Self> {
         std::fs::create_dir_all(&options.folder)?;
         let number = files(&options.folder)?.last().map_or(1, |(number, _)| number + 1);
         let file = new_file(&path(&options, number))?;
         let size = FILE_MAGIC.len() as u64;
-        Ok(Self { options, lost, stats, file, number, size, state: BTreeMap::new(), synced: now(), unsynced: false })
+        Ok(Self { options, queue, stats, file, number, size, state: BTreeMap::new(), synced: now(), unsynced: false })
     }
 
-    /// Runs until it is closed or nobody is left to write.
-    pub(super) fn run(mut self, received: &Receiver<Message>) {
-        let mut block = Vec::new();
-        let mut begun = now();
-        loop {
-            let wait = if block.is_empty() { self.options.sync_every } else { self.options.block_every.saturating_sub(begun.elapsed()) };
-            match received.recv_timeout(wait) {
-                Ok(Message::Record(record)) => {
-                    if block.is_empty() {
-                        begun = now();
-                    }
-                    block.push(*record);
-                    if block.len() >= BLOCK_RECORDS || begun.elapsed() >= self.options.block_every {
-                        self.write(&mut block);
-                    }
-                }
-                Ok(Message::Flush(done)) => {
-                    self.write(&mut block);
-                    self.sync();
-                    done.send(()).ok();
-                }
-                Ok(Message::Close(done)) => {
-                    self.write(&mut block);
-                    self.sync();
-                    done.send(()).ok();
-                    return;
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    self.write(&mut block);
-                    if self.synced.elapsed() >= self.options.sync_every {
-                        self.sync();
-                    }
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    self.write(&mut block);
-                    self.sync();
-                    return;
-                }
+    /// Runs until the queue is closed and empty.
+    pub(super) fn run(mut self) {
+        let end = Abandon(Arc::clone(&self.queue));
+        let mut pending = Pending::default();
+        while self.queue.take(&mut pending, self.options.block_every, self.options.sync_every) {
+            self.write(&pending);
+            if !pending.flushed.is_empty() || self.synced.elapsed() >= self.options.sync_every {
+                self.sync();
             }
+            for done in &pending.flushed {
+                // Who asked may have gone.
+                done.send(()).ok();
+            }
+            pending.clear();
         }
+        self.sync();
+        drop(end);
     }
 
-    /// Writes the gaps known and the records; empties the block whether that succeeds or not.
-    fn write(&mut self, block: &mut Vec<JournalRecord>) {
-        let gaps = self.lost.lock().take();
-        if block.is_empty() && gaps.is_empty() {
+    /// Writes the gaps known and the records.
+    fn write(&mut self, pending: &Pending) {
+        let gaps = self.queue.lost.lock().take();
+        if pending.places.is_empty() && gaps.is_empty() {
             return;
         }
-        block.sort_by_key(|record| record.sequence);
-        let mut records: Vec<JournalRecord> = gaps.iter().map(|(first, last)| gap(*first, *last)).collect();
-        records.append(block);
-        for record in &records {
+        for record in &pending.state {
             self.remember(record);
         }
-        match self.write_records(&records) {
+        match self.write_records(&gaps, pending) {
             Ok(()) => {
-                self.stats.written.fetch_add((records.len() - gaps.len()) as u64, Ordering::Relaxed);
+                self.stats.written.fetch_add(pending.places.len() as u64, Ordering::Relaxed);
                 self.stats.gaps.fetch_add(gaps.len() as u64, Ordering::Relaxed);
             }
-            Err(error) => self.lose(&records, &error),
+            Err(error) => self.lose(&gaps, pending, &error),
         }
     }
 
-    fn write_records(&mut self, records: &[JournalRecord]) -> io::Result<()> {
-        let block = block::encode(records)?;
+    fn write_records(&mut self, gaps: &[(u64, u64)], pending: &Pending) -> io::Result<()> {
+        let mut content = Vec::with_capacity(pending.content.len() + gaps.len() * 32);
+        for (first, last) in gaps {
+            gap(*first, *last).encode_length_delimited(&mut content).map_err(io::Error::other)?;
+        }
+        let mut places: Vec<&(u64, Range<usize>)> = pending.places.iter().collect();
+        places.sort_by_key(|(sequence, _)| *sequence);
+        for (_, place) in places {
+            content.extend_from_slice(pending.content.get(place.clone()).unwrap_or_default());
+        }
+        let block = block::seal(&content)?;
         if self.size + block.len() as u64 > self.options.file_bytes && self.size > FILE_MAGIC.len() as u64 {
             self.rotate()?;
         }
@@ -176,19 +106,13 @@ impl Writer {
     }
 
     /// What could not be written becomes gaps. The half-written block is cut off; where that fails, the next file is begun.
-    fn lose(&mut self, records: &[JournalRecord], error: &io::Error) {
+    fn lose(&mut self, gaps: &[(u64, u64)], pending: &Pending, error: &io::Error) {
         self.stats.failures.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(%error, records = records.len(), "the journal cannot be written; scoring goes on without it");
-        let mut lost = self.lost.lock();
-        for record in records {
-            match &record.kind {
-                Some(Kind::Gap(gap)) => (gap.first..=gap.last).for_each(|sequence| lost.add(sequence)),
-                _ => {
-                    lost.add(record.sequence);
-                    self.stats.lost.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        }
+        self.stats.lost.fetch_add(pending.places.len() as u64, Ordering::Relaxed);
+        tracing::error!(%error, records = pending.places.len(), "the journal cannot be written; scoring goes on without it");
+        let mut lost = self.queue.lost.lock();
+        gaps.iter().for_each(|(first, last)| lost.add_range(*first, *last));
+        pending.places.iter().for_each(|(sequence, _)| lost.add(*sequence));
         drop(lost);
         if self.file.set_len(self.size).is_err()
             && let Err(error) = self.rotate()
@@ -270,27 +194,11 @@ fn new_file(path: &std::path::Path) -> io::Result<File> {
     Ok(file)
 }
 
-#[expect(clippy::disallowed_methods, reason = "how long a block has waited is about this process, not about events")]
-fn now() -> Instant {
-    Instant::now()
-}
+/// Lets nobody wait for a writer that has ended, however it ended.
+struct Abandon(Arc<Queue>);
 
-#[cfg(test)]
-mod gap_tests {
-    use super::GapList;
-
-    #[test]
-    fn neighbours_join_and_the_list_stays_bounded() {
-        let mut list = GapList::default();
-        for sequence in [5, 6, 7, 10, 9, 3] {
-            list.add(sequence);
-        }
-        assert_eq!(list.take(), [(3, 3), (5, 7), (9, 10)]);
-        for sequence in (0..10_000).map(|step| step * 2 + 1) {
-            list.add(sequence);
-        }
-        let ranges = list.take();
-        assert!(ranges.len() <= super::GAP_RANGES, "{}", ranges.len());
-        assert!((0..10_000_u64).all(|step| ranges.iter().any(|(first, last)| (first..=last).contains(&&(step * 2 + 1)))));
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        self.0.abandon();
     }
 }
