@@ -138,6 +138,8 @@ section! {
         shed_last: Vec<String> = ["login", "signin", "auth", "token", "checkout", "pay", "reset", "password"].map(str::to_owned).to_vec(),
         /// Longest time of a call without its own deadline, milliseconds.
         deadline_ms: u64 = 1000,
+        /// Time that accepted calls get to end when the scorer stops, milliseconds.
+        drain_ms: u64 = 10_000,
         /// Threads that score; 0: one a core.
         threads: usize = 0,
     }
@@ -288,9 +290,10 @@ impl Config {
                 return refuse(key, listen.clone(), allowed);
             }
         }
-        let ranges: [(&'static str, u64, std::ops::RangeInclusive<u64>, &'static str); 9] = [
+        let ranges: [(&'static str, u64, std::ops::RangeInclusive<u64>, &'static str); 10] = [
             ("scoring.max_concurrent", self.scoring.max_concurrent as u64, 1..=1_000_000, "1 to 1,000,000"),
             ("scoring.deadline_ms", self.scoring.deadline_ms, 1..=60_000, "1 to 60,000"),
+            ("scoring.drain_ms", self.scoring.drain_ms, 0..=600_000, "0 to 600,000"),
             ("scoring.threads", self.scoring.threads as u64, 0..=1_024, "0 (one a core) to 1,024"),
             ("store.max_mb", self.store.max_mb, 1..=1 << 24, "1 to 16,777,216"),
             ("models.calibration_rows", self.models.calibration_rows, 100..=100_000_000, "100 to 100,000,000"),

@@ -18,18 +18,22 @@ const HOST_BYTES: usize = 255;
 /// When a field that the gateway controls is out of bounds.
 pub fn transaction(wire: v1::Transaction, at: &str) -> Result<(Transaction, Clamps), ConvertError> {
     let mut clamps = Clamps::default();
-    let tx = Transaction {
-        id: identifier(wire.id, &format!("{at}.id"))?,
-        time: time(wire.time.as_ref(), &format!("{at}.time"))?,
-        source: source(wire.source.unwrap_or_default(), &format!("{at}.source"))?,
-        http: wire.http.map(|http| request(http, &mut clamps)),
-        response: wire.response.map(|answer| response(answer, &format!("{at}.response"), &mut clamps)).transpose()?,
-        identity: identity(wire.identity.unwrap_or_default(), &format!("{at}.identity"))?,
-        attributes: values(wire.attributes, &format!("{at}.attributes"))?,
-        tenant: text(wire.tenant, &format!("{at}.tenant"))?,
-        service: text(wire.service, &format!("{at}.service"))?,
-    };
+    let tx = checked(wire, &mut clamps).map_err(|error| error.below(at))?;
     Ok((tx, clamps))
+}
+
+fn checked(wire: v1::Transaction, clamps: &mut Clamps) -> Result<Transaction, ConvertError> {
+    Ok(Transaction {
+        id: identifier(wire.id, "id")?,
+        time: time(wire.time.as_ref(), "time")?,
+        source: source(wire.source.unwrap_or_default()).map_err(|error| error.below("source"))?,
+        http: wire.http.map(|http| request(http, clamps)),
+        response: wire.response.map(|answer| response(answer, clamps)).transpose().map_err(|error| error.below("response"))?,
+        identity: identity(wire.identity.unwrap_or_default()).map_err(|error| error.below("identity"))?,
+        attributes: values(wire.attributes, "attributes")?,
+        tenant: text(wire.tenant, "tenant")?,
+        service: text(wire.service, "service")?,
+    })
 }
 
 /// An identifier given by the gateway: 1 to 128 bytes.
@@ -54,25 +58,22 @@ pub(super) fn time(wire: Option<&pbjson_types::Timestamp>, path: &str) -> Result
     Ok(Timestamp::from_micros(wire.seconds * 1_000_000 + i64::from(wire.nanos) / 1_000))
 }
 
-fn source(wire: v1::Source, path: &str) -> Result<Source, ConvertError> {
+fn source(wire: v1::Source) -> Result<Source, ConvertError> {
     if !wire.ip.is_empty() && wire.ip.parse::<IpAddr>().is_err() {
-        return Err(ConvertError::new(format!("{path}.ip"), shown(&wire.ip), "an IPv4 or IPv6 address in text, or empty"));
+        return Err(ConvertError::new("ip", shown(&wire.ip), "an IPv4 or IPv6 address in text, or empty"));
     }
-    let port = u16::try_from(wire.port).map_err(|_| ConvertError::new(format!("{path}.port"), format!("`{}`", wire.port), "0 to 65535"))?;
+    let port = u16::try_from(wire.port).map_err(|_| ConvertError::new("port", format!("`{}`", wire.port), "0 to 65535"))?;
     if !(wire.country.is_empty() || wire.country.len() == 2 && wire.country.bytes().all(|byte| byte.is_ascii_alphabetic())) {
-        let allowed = "two letters of ISO 3166-1, or empty";
-        return Err(ConvertError::new(format!("{path}.country"), shown(&wire.country), allowed));
+        return Err(ConvertError::new("country", shown(&wire.country), "two letters of ISO 3166-1, or empty"));
     }
-    let tls = wire.tls.map(|tls| tls_details(tls, &format!("{path}.tls"))).transpose()?;
-    Ok(Source { ip: wire.ip, port, country: wire.country.to_ascii_uppercase(), asn: wire.asn, tls })
+    let tls = wire.tls.map(tls_details).transpose().map_err(|error| error.below("tls"))?;
+    let mut country = wire.country;
+    country.make_ascii_uppercase();
+    Ok(Source { ip: wire.ip, port, country, asn: wire.asn, tls })
 }
 
-fn tls_details(wire: v1::Tls, path: &str) -> Result<Tls, ConvertError> {
-    Ok(Tls {
-        ja3: text(wire.ja3, &format!("{path}.ja3"))?,
-        ja4: text(wire.ja4, &format!("{path}.ja4"))?,
-        sni: text(wire.sni, &format!("{path}.sni"))?,
-    })
+fn tls_details(wire: v1::Tls) -> Result<Tls, ConvertError> {
+    Ok(Tls { ja3: text(wire.ja3, "ja3")?, ja4: text(wire.ja4, "ja4")?, sni: text(wire.sni, "sni")? })
 }
 
 fn request(mut wire: v1::HttpRequest, clamps: &mut Clamps) -> HttpRequest {
@@ -125,32 +126,31 @@ fn headers(wire: Vec<v1::Header>, clamps: &mut Clamps) -> Vec<Header> {
 }
 
 /// An answer, checked and cut.
-pub(super) fn response(wire: v1::HttpResponse, path: &str, clamps: &mut Clamps) -> Result<HttpResponse, ConvertError> {
+pub(super) fn response(wire: v1::HttpResponse, clamps: &mut Clamps) -> Result<HttpResponse, ConvertError> {
     let status = u16::try_from(wire.status).ok().filter(|status| (100..600).contains(status));
-    let status =
-        status.ok_or_else(|| ConvertError::new(format!("{path}.status"), format!("`{}`", wire.status), "a status from 100 to 599"))?;
+    let status = status.ok_or_else(|| ConvertError::new("status", format!("`{}`", wire.status), "a status from 100 to 599"))?;
     Ok(HttpResponse { status, body_size: wire.body_size, duration_us: wire.duration_us, headers: headers(wire.headers, clamps) })
 }
 
 /// Identities as the gateway knows them; empty ones are as good as absent.
-pub(super) fn identity(wire: v1::Identity, path: &str) -> Result<Identity, ConvertError> {
+pub(super) fn identity(wire: v1::Identity) -> Result<Identity, ConvertError> {
     if wire.fields.len() > limits::IDENTITY_FIELDS {
-        let found = format!("a map of {} entries", wire.fields.len());
-        return Err(ConvertError::new(format!("{path}.fields"), found, "at most 32 entries"));
+        return Err(ConvertError::new("fields", format!("a map of {} entries", wire.fields.len()), "at most 32 entries"));
     }
     let mut fields = std::collections::BTreeMap::new();
     for (name, value) in wire.fields {
-        let at = format!("{path}.fields.{}", short_name(&name));
-        let (name, value) = (text(name, &at)?, text(value, &at)?);
+        if let Some(error) = [&name, &value].into_iter().find_map(|content| too_long(content, "")) {
+            return Err(ConvertError { path: format!("fields.{}", short_name(&name)), ..error });
+        }
         if !name.is_empty() && !value.is_empty() {
             fields.insert(name, value);
         }
     }
     Ok(Identity {
-        session: text(wire.session, &format!("{path}.session"))?,
-        user: text(wire.user, &format!("{path}.user"))?,
-        fingerprint: text(wire.fingerprint, &format!("{path}.fingerprint"))?,
-        credential_hash: text(wire.credential_hash, &format!("{path}.credential_hash"))?,
+        session: text(wire.session, "session")?,
+        user: text(wire.user, "user")?,
+        fingerprint: text(wire.fingerprint, "fingerprint")?,
+        credential_hash: text(wire.credential_hash, "credential_hash")?,
         fields,
         verified: wire.verified,
     })
@@ -163,15 +163,15 @@ pub(super) fn values(wire: std::collections::BTreeMap<String, v1::Value>, path: 
     }
     let mut values = Values::new();
     for (name, value) in wire {
-        let at = format!("{path}.{}", short_name(&name));
-        let name = text(name, &at)?;
+        let at = short_name(&name);
+        let name = text(name, &at).map_err(|error| error.below(path))?;
         let value = match value.kind {
-            Some(v1::value::Kind::Number(number)) => Value::Number(finite(number, &name, &at)?),
-            Some(v1::value::Kind::Text(content)) => Value::Text(text(content, &at)?),
-            Some(v1::value::Kind::Flag(flag)) => Value::Flag(flag),
-            None => return Err(ConvertError::absent(at, "exactly one of number, text, flag")),
+            Some(v1::value::Kind::Number(number)) => finite(number, &name, &at).map(Value::Number),
+            Some(v1::value::Kind::Text(content)) => text(content, &at).map(Value::Text),
+            Some(v1::value::Kind::Flag(flag)) => Ok(Value::Flag(flag)),
+            None => Err(ConvertError::absent(at, "exactly one of number, text, flag")),
         };
-        values.insert(name, value);
+        values.insert(name, value.map_err(|error| error.below(path))?);
     }
     Ok(values)
 }
@@ -189,10 +189,12 @@ fn finite(number: f64, name: &str, path: &str) -> Result<f64, ConvertError> {
 
 /// Text of the gateway's: at most 1,024 bytes.
 pub(super) fn text(content: String, path: &str) -> Result<String, ConvertError> {
-    if content.len() > limits::TEXT_BYTES {
-        return Err(ConvertError::new(path, format!("{} bytes long", content.len()), "at most 1,024 bytes"));
-    }
-    Ok(content)
+    too_long(&content, path).map_or(Ok(content), Err)
+}
+
+fn too_long(content: &str, path: &str) -> Option<ConvertError> {
+    let found = || format!("{} bytes long", content.len());
+    (content.len() > limits::TEXT_BYTES).then(|| ConvertError::new(path, found(), "at most 1,024 bytes"))
 }
 
 fn short_name(name: &str) -> String {

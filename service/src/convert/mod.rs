@@ -43,6 +43,12 @@ impl ConvertError {
     fn absent(path: impl Into<String>, allowed: impl Into<String>) -> Self {
         Self::new(path, "absent", allowed)
     }
+
+    /// The same seen from outside: its path stands below `at`. Paths are put together only for what is refused.
+    fn below(mut self, at: &str) -> Self {
+        self.path = format!("{at}.{}", self.path);
+        self
+    }
 }
 
 /// How much of what a client sent was cut to the limits.

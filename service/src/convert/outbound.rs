@@ -51,21 +51,24 @@ pub fn entity_to_proto(entity: EntityId, name: Option<&str>, schema: &Schema) ->
 }
 
 /// Digest of a verdict without what may differ between live and replay: timings, token, calibration progress, build.
-pub fn decision_digest(verdict: &v1::Verdict) -> [u8; 16] {
-    let mut bare = verdict.clone();
-    bare.timings = None;
-    bare.context = Default::default();
-    for model in &mut bare.models {
-        model.calibration.clear();
+pub fn decision_digest(verdict: &mut v1::Verdict) -> [u8; 16] {
+    // Taken out for the moment of encoding and put back: a copy of the whole verdict would cost more than its digest.
+    let (timings, context) = (verdict.timings.take(), std::mem::take(&mut verdict.context));
+    let calibrations: Vec<String> = verdict.models.iter_mut().map(|model| std::mem::take(&mut model.calibration)).collect();
+    let build = verdict.versions.as_mut().map(|versions| std::mem::take(&mut versions.telltale));
+    let digest = blake3::hash(&verdict.encode_to_vec());
+    (verdict.timings, verdict.context) = (timings, context);
+    for (model, calibration) in verdict.models.iter_mut().zip(calibrations) {
+        model.calibration = calibration;
     }
-    if let Some(versions) = &mut bare.versions {
-        versions.telltale.clear();
+    if let (Some(versions), Some(build)) = (&mut verdict.versions, build) {
+        versions.telltale = build;
     }
-    let mut digest = [0; 16];
-    for (to, from) in digest.iter_mut().zip(blake3::hash(&bare.encode_to_vec()).as_bytes()) {
+    let mut short = [0; 16];
+    for (to, from) in short.iter_mut().zip(digest.as_bytes()) {
         *to = *from;
     }
-    digest
+    short
 }
 
 /// A person's override as a standing decision.

@@ -19,24 +19,27 @@ const AGGREGATE_COUNT: u32 = 10_000_000;
 /// When a field is out of bounds.
 pub fn outcome(wire: v1::Outcome, at: &str) -> Result<(Outcome, Clamps), ConvertError> {
     let mut clamps = Clamps::default();
+    let outcome = checked_outcome(wire, &mut clamps).map_err(|error| error.below(at))?;
+    Ok((outcome, clamps))
+}
+
+fn checked_outcome(wire: v1::Outcome, clamps: &mut Clamps) -> Result<Outcome, ConvertError> {
     let success = match v1::Success::try_from(wire.success) {
         Ok(v1::Success::Unspecified) => Success::Unknown,
         Ok(v1::Success::Ok) => Success::Ok,
         Ok(v1::Success::Failed) => Success::Failed,
         Err(_) => {
-            let allowed = "0 (not said), 1 (ok) or 2 (failed)";
-            return Err(ConvertError::new(format!("{at}.success"), format!("`{}`", wire.success), allowed));
+            return Err(ConvertError::new("success", format!("`{}`", wire.success), "0 (not said), 1 (ok) or 2 (failed)"));
         }
     };
-    let outcome = Outcome {
-        transaction_id: identifier(wire.transaction_id, &format!("{at}.transaction_id"))?,
-        time: time(wire.time.as_ref(), &format!("{at}.time"))?,
-        response: wire.response.map(|answer| response(answer, &format!("{at}.response"), &mut clamps)).transpose()?,
+    Ok(Outcome {
+        transaction_id: identifier(wire.transaction_id, "transaction_id")?,
+        time: time(wire.time.as_ref(), "time")?,
+        response: wire.response.map(|answer| response(answer, clamps)).transpose().map_err(|error| error.below("response"))?,
         success,
-        attributes: values(wire.attributes, &format!("{at}.attributes"))?,
-        identity: identity(wire.identity.unwrap_or_default(), &format!("{at}.identity"))?,
-    };
-    Ok((outcome, clamps))
+        attributes: values(wire.attributes, "attributes")?,
+        identity: identity(wire.identity.unwrap_or_default()).map_err(|error| error.below("identity"))?,
+    })
 }
 
 /// The wire's outcome, for the journal.
@@ -63,19 +66,24 @@ pub fn outcome_to_proto(outcome: &Outcome) -> v1::Outcome {
 /// # Errors
 /// When the identifier or the kind is missing, or the time is out of bounds.
 pub fn label(wire: v1::Label, at: &str) -> Result<Label, ConvertError> {
-    let kind = label_kind(wire.kind)
-        .ok_or_else(|| ConvertError::new(format!("{at}.kind"), format!("`{}`", wire.kind), "1 (benign), 2 (fraud) or 3 (abuse)"))?;
+    checked_label(wire).map_err(|error| error.below(at))
+}
+
+fn checked_label(wire: v1::Label) -> Result<Label, ConvertError> {
+    let kind =
+        label_kind(wire.kind).ok_or_else(|| ConvertError::new("kind", format!("`{}`", wire.kind), "1 (benign), 2 (fraud) or 3 (abuse)"))?;
     let replaces = match wire.replaces {
         0 => None,
-        other => Some(label_kind(other).ok_or_else(|| {
-            ConvertError::new(format!("{at}.replaces"), format!("`{other}`"), "0 (none), 1 (benign), 2 (fraud) or 3 (abuse)")
-        })?),
+        other => Some(
+            label_kind(other)
+                .ok_or_else(|| ConvertError::new("replaces", format!("`{other}`"), "0 (none), 1 (benign), 2 (fraud) or 3 (abuse)"))?,
+        ),
     };
     let mut detail = wire.detail;
     cut(&mut detail, DETAIL_BYTES);
     Ok(Label {
-        transaction_id: identifier(wire.transaction_id, &format!("{at}.transaction_id"))?,
-        time: time(wire.time.as_ref(), &format!("{at}.time"))?,
+        transaction_id: identifier(wire.transaction_id, "transaction_id")?,
+        time: time(wire.time.as_ref(), "time")?,
         kind,
         detail,
         replaces,
@@ -97,19 +105,23 @@ pub fn label_kind(wire: i32) -> Option<LabelKind> {
 /// # Errors
 /// When its sample is missing or wrong, or its count is out of bounds.
 pub fn aggregate(wire: v1::Aggregate, at: &str) -> Result<(Aggregate, Clamps), ConvertError> {
-    let id = identifier(wire.id, &format!("{at}.id"))?;
+    checked_aggregate(wire).map_err(|error| error.below(at))
+}
+
+fn checked_aggregate(wire: v1::Aggregate) -> Result<(Aggregate, Clamps), ConvertError> {
+    let id = identifier(wire.id, "id")?;
     if wire.count == 0 || wire.count > AGGREGATE_COUNT {
-        return Err(ConvertError::new(format!("{at}.count"), format!("`{}`", wire.count), "1 to 10,000,000"));
+        return Err(ConvertError::new("count", format!("`{}`", wire.count), "1 to 10,000,000"));
     }
     let Some(mut sample) = wire.sample else {
-        return Err(ConvertError::absent(format!("{at}.sample"), "a transaction that stands for all of them"));
+        return Err(ConvertError::absent("sample", "a transaction that stands for all of them"));
     };
     if sample.id.is_empty() {
         sample.id.clone_from(&id);
     }
-    let (sample, clamps) = transaction(sample, &format!("{at}.sample"))?;
+    let (sample, clamps) = transaction(sample, "sample")?;
     let first = match wire.first {
-        Some(first) => time(Some(&first), &format!("{at}.first"))?.min(sample.time),
+        Some(first) => time(Some(&first), "first")?.min(sample.time),
         None => sample.time,
     };
     Ok((Aggregate { id, sample, count: wire.count, first }, clamps))

@@ -61,8 +61,11 @@ pub fn scorer_config(folder: &Path, ports: &Ports, models: Option<&Path>) -> Res
 /// Writes the proxy's configuration.
 pub fn proxy_config(folder: &Path, ports: &Ports, upstream: SocketAddr) -> Result<PathBuf, CommandError> {
     let text = format!(
-        "listen = \"{}\"\nupstream = \"http://{upstream}\"\nservice = \"{SERVICE}\"\n[scorer]\naddress = \"http://{}\"\ndeadline_ms = {DEADLINE_MS}\n[metrics]\nlisten = \"{}\"\n",
-        ports.proxy, ports.scoring, ports.proxy_metrics
+        "listen = \"{}\"\nupstream = \"http://{upstream}\"\nservice = \"{SERVICE}\"\n[scorer]\naddress = \"http://{}\"\ndeadline_ms = {DEADLINE_MS}\n[decisions]\nfile = {:?}\n[metrics]\nlisten = \"{}\"\n",
+        ports.proxy,
+        ports.scoring,
+        folder.join("proxy-decisions.json"),
+        ports.proxy_metrics
     );
     write(folder.join("telltale-proxy.toml"), &text)
 }

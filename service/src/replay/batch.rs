@@ -246,8 +246,9 @@ impl Op {
 
 fn render(engine: &Engine<EmbeddedStore>, wanted: Wanted, scored: Scored, recorded: Option<journal::Decided>) -> Output {
     let journalled = engine.journal().stats().is_some();
-    let verdict = (wanted.verdict || wanted.line || journalled || recorded.is_some()).then(|| verdict::verdict(&scored, &engine.schema));
-    if let Some(verdict) = verdict.as_ref().filter(|_| journalled) {
+    let mut verdict =
+        (wanted.verdict || wanted.line || journalled || recorded.is_some()).then(|| verdict::verdict(&scored, &engine.schema));
+    if let Some(verdict) = verdict.as_mut().filter(|_| journalled) {
         engine.record_decision(&scored, convert::decision_digest(verdict));
     }
     let line = verdict.as_ref().filter(|_| wanted.line).and_then(|verdict| {

@@ -145,7 +145,7 @@ impl Summary {
         let compared = self.compared.get_or_insert_default();
         compared.decisions += 1;
         let same_vector = recorded.vector.is_empty() || vector_digest(&output.scored.assessed.vector) == *recorded.vector;
-        let digest = output.verdict.as_ref().map(convert::decision_digest);
+        let digest = output.verdict.clone().map(|mut verdict| convert::decision_digest(&mut verdict));
         let same_decision = digest.is_none_or(|digest| digest == *recorded.digest);
         compared.different_vectors += u64::from(!same_vector);
         compared.different_decisions += u64::from(!same_decision);

@@ -22,6 +22,7 @@ type Stream<T> = Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Se
 
 #[tonic::async_trait]
 impl v1::scorer_server::Scorer for Api {
+    /// For callers in this process: over the wire `super::stream` answers, without making a message of the verdict again.
     async fn score(&self, request: Request<v1::ScoreRequest>) -> Reply<v1::ScoreResponse> {
         let deadline = self.0.deadline(timeout(&request));
         let transaction = request.into_inner().transaction.ok_or(CallError::Empty("transaction"));
@@ -30,7 +31,8 @@ impl v1::scorer_server::Scorer for Api {
             Err(error) => Err(error),
         };
         let verdict = verdict.map_err(|error| self.0.refuse(error))?;
-        Ok(Response::new(v1::ScoreResponse { verdict: Some((*verdict).clone()) }))
+        let verdict = verdict.open().map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(v1::ScoreResponse { verdict: Some(verdict) }))
     }
 
     type ScoreStreamStream = Stream<v1::ScoreStreamResponse>;
@@ -107,7 +109,7 @@ impl v1::entities_server::Entities for Api {
 }
 
 /// The caller's own deadline, as the gRPC header says it (gRPC over HTTP/2, `grpc-timeout`).
-fn timeout<T>(request: &Request<T>) -> Option<Duration> {
+pub fn timeout<T>(request: &Request<T>) -> Option<Duration> {
     parse_timeout(request.metadata().get("grpc-timeout")?.to_str().ok()?)
 }
 

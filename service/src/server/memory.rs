@@ -8,8 +8,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use telltale_features::domain::Outcome;
 use telltale_features::time::Timestamp;
-use telltale_proto::v1;
-use tokio::sync::watch;
+use tokio::sync::oneshot;
+
+use super::wire::Sealed;
 
 /// Reports remembered, so that a repeated one is ignored.
 const REPORTS: usize = 1 << 18;
@@ -25,9 +26,6 @@ pub struct Bounds {
     pub early: usize,
 }
 
-/// A verdict that several callers may wait for.
-pub type Shared = Arc<v1::Verdict>;
-
 /// Remembers.
 pub struct Memory {
     bounds: Bounds,
@@ -36,8 +34,9 @@ pub struct Memory {
 
 #[derive(Default)]
 struct Inner {
-    known: HashMap<String, Known>,
-    oldest: VecDeque<(Timestamp, String)>,
+    known: HashMap<Arc<str>, Known>,
+    oldest: VecDeque<(Timestamp, u64, Arc<str>)>,
+    turns: u64,
     early: HashMap<String, Vec<Outcome>>,
     early_order: VecDeque<String>,
     early_count: usize,
@@ -47,7 +46,15 @@ struct Inner {
 
 struct Known {
     digest: u64,
-    verdict: watch::Receiver<Option<Shared>>,
+    /// Whose entry this is: an identifier may have been used before.
+    turn: u64,
+    state: State,
+}
+
+enum State {
+    /// Being scored; these wait for its verdict.
+    Deciding(Vec<oneshot::Sender<Sealed>>),
+    Decided(Sealed),
 }
 
 /// What is known of an identifier.
@@ -59,22 +66,24 @@ pub enum Entered {
         /// Whether the identifier had been used for something else.
         conflict: bool,
     },
-    /// It was scored, or is being scored.
-    Again(watch::Receiver<Option<Shared>>),
+    /// It was scored.
+    Again(Sealed),
+    /// It is being scored.
+    Soon(oneshot::Receiver<Sealed>),
 }
 
 /// The right to score an identifier; dropped without a verdict it frees the identifier.
 pub struct Turn {
     memory: Arc<Memory>,
-    id: String,
-    answer: watch::Sender<Option<Shared>>,
+    id: Arc<str>,
+    number: u64,
     done: bool,
 }
 
 /// Where the context of a report is to be had.
 pub enum Found {
     /// In the token of this verdict.
-    Verdict(Shared),
+    Verdict(Sealed),
     /// Not yet: the outcome was kept until its transaction comes.
     Held {
         /// Older ones that had to go for it.
@@ -93,25 +102,35 @@ impl Memory {
     /// What is known of that identifier with that content.
     pub fn enter(self: &Arc<Self>, id: &str, digest: u64, now: Timestamp) -> Entered {
         let mut inner = self.inner.lock();
-        let mut conflict = false;
-        if let Some(known) = inner.known.get(id) {
-            if known.digest == digest {
-                return Entered::Again(known.verdict.clone());
-            }
-            conflict = true;
+        inner.turns += 1;
+        let number = inner.turns;
+        let first = |id, conflict| Entered::First { turn: Turn { memory: Arc::clone(self), id, number, done: false }, conflict };
+        match inner.known.get_mut(id) {
+            Some(known) if known.digest == digest => match &mut known.state {
+                State::Decided(verdict) => return Entered::Again(verdict.clone()),
+                State::Deciding(waiting) => {
+                    let (answer, verdict) = oneshot::channel();
+                    waiting.push(answer);
+                    return Entered::Soon(verdict);
+                }
+            },
+            // What is being scored under that identifier keeps its place, and those who wait for it.
+            Some(Known { state: State::Deciding(_), .. }) => return first(id.into(), true),
+            _ => {}
         }
-        let (answer, verdict) = watch::channel(None);
-        inner.known.insert(id.to_owned(), Known { digest, verdict });
-        inner.oldest.push_back((now, id.to_owned()));
+        let id: Arc<str> = id.into();
+        let known = Known { digest, turn: number, state: State::Deciding(Vec::new()) };
+        let conflict = inner.known.insert(Arc::clone(&id), known).is_some();
+        inner.oldest.push_back((now, number, Arc::clone(&id)));
         inner.forget(self.bounds, now);
-        Entered::First { turn: Turn { memory: Arc::clone(self), id: id.to_owned(), answer, done: false }, conflict }
+        first(id, conflict)
     }
 
     /// The verdict of a transaction, for a report without token; keeps an outcome whose transaction has not been decided yet.
     pub fn find(&self, id: &str, outcome: Option<&Outcome>) -> Found {
         let mut inner = self.inner.lock();
-        if let Some(verdict) = inner.known.get(id).and_then(|known| known.verdict.borrow().clone()) {
-            return Found::Verdict(verdict);
+        if let Some(Known { state: State::Decided(verdict), .. }) = inner.known.get(id) {
+            return Found::Verdict(verdict.clone());
         }
         let Some(outcome) = outcome else { return Found::Nowhere };
         if self.bounds.early == 0 {
@@ -150,11 +169,13 @@ impl Memory {
     }
 
     /// Remembers a verdict as it was given before a restart.
-    pub fn restore(&self, id: &str, digest: u64, verdict: v1::Verdict, at: Timestamp) {
-        let (_, receiver) = watch::channel(Some(Arc::new(verdict)));
+    pub fn restore(&self, id: &str, digest: u64, verdict: Sealed, at: Timestamp) {
+        let id: Arc<str> = id.into();
         let mut inner = self.inner.lock();
-        inner.known.insert(id.to_owned(), Known { digest, verdict: receiver });
-        inner.oldest.push_back((at, id.to_owned()));
+        inner.turns += 1;
+        let turn = inner.turns;
+        inner.known.insert(Arc::clone(&id), Known { digest, turn, state: State::Decided(verdict) });
+        inner.oldest.push_back((at, turn, id));
         inner.forget(self.bounds, at);
     }
 
@@ -167,13 +188,20 @@ impl Memory {
 
 impl Inner {
     fn forget(&mut self, bounds: Bounds, now: Timestamp) {
-        while let Some((at, _)) = self.oldest.front() {
+        while let Some((at, ..)) = self.oldest.front() {
             if self.oldest.len() <= bounds.transactions && now.micros_since(*at) <= bounds.micros {
                 break;
             }
-            if let Some((_, id)) = self.oldest.pop_front() {
-                self.known.remove(&id);
+            if let Some((_, turn, id)) = self.oldest.pop_front() {
+                self.give_up(&id, turn);
             }
+        }
+    }
+
+    /// Forgets that entry, unless the identifier is another's by now.
+    fn give_up(&mut self, id: &str, turn: u64) {
+        if self.known.get(id).is_some_and(|known| known.turn == turn) {
+            self.known.remove(id);
         }
     }
 
@@ -189,10 +217,17 @@ impl Inner {
 
 impl Turn {
     /// Tells the verdict to everybody who waits; returns the outcomes that came before it.
-    pub fn answer(mut self, verdict: Shared) -> Vec<Outcome> {
+    pub fn answer(mut self, verdict: &Sealed) -> Vec<Outcome> {
         self.done = true;
         let mut inner = self.memory.inner.lock();
-        self.answer.send_replace(Some(verdict));
+        if let Some(known) = inner.known.get_mut(&self.id).filter(|known| known.turn == self.number)
+            && let State::Deciding(waiting) = std::mem::replace(&mut known.state, State::Decided(verdict.clone()))
+        {
+            for waiting in waiting {
+                // Who waited may have given up.
+                waiting.send(verdict.clone()).ok();
+            }
+        }
         inner.take_early(&self.id)
     }
 }
@@ -200,7 +235,58 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         if !self.done {
-            self.memory.inner.lock().known.remove(&self.id);
+            self.memory.inner.lock().give_up(&self.id, self.number);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory(transactions: usize) -> Arc<Memory> {
+        Arc::new(Memory::new(Bounds { transactions, micros: i64::MAX, early: 4 }))
+    }
+
+    fn first(memory: &Arc<Memory>, id: &str, digest: u64) -> (Turn, bool) {
+        match memory.enter(id, digest, Timestamp::default()) {
+            Entered::First { turn, conflict } => (turn, conflict),
+            _ => panic!("`{id}` is known"),
+        }
+    }
+
+    fn sealed(id: &str) -> Sealed {
+        Sealed::new(&telltale_proto::v1::Verdict { transaction_id: id.to_owned(), ..Default::default() })
+    }
+
+    #[test]
+    fn an_identifier_used_for_two_contents_at_once_disturbs_nobody() {
+        let memory = memory(10);
+        let (turn, _) = first(&memory, "a", 1);
+        let Entered::Soon(mut waiting) = memory.enter("a", 1, Timestamp::default()) else { panic!("not being scored") };
+        let (other, conflict) = first(&memory, "a", 2);
+        assert!(conflict);
+        other.answer(&sealed("other"));
+        turn.answer(&sealed("a"));
+        assert_eq!(waiting.try_recv().unwrap(), sealed("a"));
+        assert!(matches!(memory.enter("a", 1, Timestamp::default()), Entered::Again(verdict) if verdict == sealed("a")));
+        // Once it is decided, another content takes the identifier.
+        let (turn, conflict) = first(&memory, "a", 2);
+        assert!(conflict);
+        turn.answer(&sealed("b"));
+        assert!(matches!(memory.enter("a", 2, Timestamp::default()), Entered::Again(verdict) if verdict == sealed("b")));
+    }
+
+    #[test]
+    fn a_turn_without_verdict_frees_the_identifier_and_the_oldest_go_first() {
+        let memory = memory(2);
+        drop(first(&memory, "a", 1));
+        assert_eq!(memory.sizes().0, 0);
+        for id in ["a", "b", "c", "d"] {
+            first(&memory, id, 1).0.answer(&sealed(id));
+        }
+        assert_eq!(memory.sizes().0, 2);
+        assert!(matches!(memory.enter("d", 1, Timestamp::default()), Entered::Again(_)));
+        assert!(matches!(memory.enter("a", 1, Timestamp::default()), Entered::First { conflict: false, .. }));
     }
 }

@@ -10,6 +10,7 @@ mod audit;
 mod decisions;
 mod errors;
 mod http;
+mod listen;
 mod memory;
 mod metrics;
 mod overrides;
@@ -17,6 +18,7 @@ mod reload;
 mod run;
 mod stream;
 mod warm;
+mod wire;
 
 #[cfg(test)]
 mod tests;
@@ -44,8 +46,9 @@ use admission::Admission;
 use api::present;
 use audit::Audit;
 use decisions::Decisions;
-use memory::{Entered, Found, Memory, Shared, Turn};
+use memory::{Entered, Found, Memory, Turn};
 use metrics::Metrics;
+use wire::Sealed;
 
 /// Everything that the RPCs share.
 pub struct Service {
@@ -67,7 +70,7 @@ impl Service {
     ///
     /// # Errors
     /// When it is out of bounds, shed, or too late.
-    pub async fn score(&self, wire: v1::Transaction, deadline: Instant) -> Result<Shared, CallError> {
+    pub async fn score(&self, wire: v1::Transaction, deadline: Instant) -> Result<Sealed, CallError> {
         let arrived = present();
         let place = self.admission.enter(wire.http.as_ref().map_or("", |http| http.path.as_str()));
         let _place = place.inspect_err(|error| self.shed(error, &wire))?;
@@ -80,9 +83,15 @@ impl Service {
         let (admitted, watch) = self.engine.admit(tx)?;
         let now = self.engine.clock().now();
         let verdict = match self.memory.enter(&admitted.tx.id, content_digest(&admitted), now) {
-            Entered::Again(earlier) => {
+            Entered::Again(verdict) => {
                 self.metrics.duplicates.inc();
-                self.wait(earlier, deadline).await?
+                verdict
+            }
+            Entered::Soon(verdict) => {
+                self.metrics.duplicates.inc();
+                // The first may be refused while others wait: they may try again.
+                let verdict = tokio::time::timeout_at(deadline.into(), verdict).await.map_err(|_| CallError::Deadline)?;
+                verdict.map_err(|_| CallError::Draining)?
             }
             Entered::First { turn, conflict } => {
                 self.metrics.id_conflicts.inc_by(u64::from(conflict));
@@ -95,10 +104,10 @@ impl Service {
     }
 
     /// Everything that follows a decision: verdict, journal, denials, memory, and outcomes that came before it.
-    async fn decided(&self, scored: &Scored, turn: Turn, answer: Option<telltale_features::domain::HttpResponse>) -> Shared {
+    async fn decided(&self, scored: &Scored, turn: Turn, answer: Option<telltale_features::domain::HttpResponse>) -> Sealed {
         let schema = &self.engine.schema;
         let mut verdict = verdict::verdict(scored, schema);
-        self.engine.record_decision(scored, convert::decision_digest(&verdict));
+        self.engine.record_decision(scored, convert::decision_digest(&mut verdict));
         self.decisions.deny(&scored.decision.denials, schema, scored.decided.now);
         let context = schema.context(&scored.admitted, scored.history.event_time);
         verdict.context = token::seal(&self.engine.hasher, &context, schema).into();
@@ -107,8 +116,8 @@ impl Service {
         self.metrics.would.with_label_values(&[scored.decision.would.name()]).inc();
         self.metrics.clamped_times.inc_by(u64::from(scored.history.clamped));
         self.metrics.degraded.inc_by(u64::from(!verdict.degraded.is_empty()));
-        let verdict = Arc::new(verdict);
-        let mut early = turn.answer(Arc::clone(&verdict));
+        let verdict = Sealed::new(&verdict);
+        let mut early = turn.answer(&verdict);
         if let Some(response) = answer {
             let transaction_id = context.transaction_id.clone();
             early.insert(0, Outcome { transaction_id, time: context.event_time, response: Some(response), ..Outcome::default() });
@@ -119,13 +128,6 @@ impl Service {
             }
         }
         verdict
-    }
-
-    async fn wait(&self, mut earlier: watch::Receiver<Option<Shared>>, deadline: Instant) -> Result<Shared, CallError> {
-        let found = tokio::time::timeout_at(deadline.into(), earlier.wait_for(Option::is_some)).await;
-        // The first was refused while others waited: they may try again.
-        let found = found.map_err(|_| CallError::Deadline)?.map_err(|_| CallError::Draining)?;
-        found.clone().ok_or(CallError::Deadline)
     }
 
     /// Takes an outcome; true when it was taken before.
@@ -193,7 +195,10 @@ impl Service {
             return Ok(Some(token::open(&self.engine.hasher, token, id, schema)?));
         }
         match self.memory.find(id, outcome) {
-            Found::Verdict(verdict) => Ok(Some(token::open(&self.engine.hasher, &verdict.context, id, schema)?)),
+            Found::Verdict(verdict) => {
+                let context = verdict.open().map(|verdict| verdict.context).unwrap_or_default();
+                Ok(Some(token::open(&self.engine.hasher, &context, id, schema)?))
+            }
             Found::Held { dropped } => {
                 self.metrics.unmatched.inc_by(dropped as u64);
                 Ok(None)
@@ -233,7 +238,7 @@ impl Service {
         let mut verdict = verdict::verdict(scored, schema);
         let context = schema.context(&scored.admitted, scored.history.event_time);
         verdict.context = token::seal(&self.engine.hasher, &context, schema).into();
-        self.memory.restore(&scored.admitted.tx.id, content_digest(&scored.admitted), verdict, scored.decided.now);
+        self.memory.restore(&scored.admitted.tx.id, content_digest(&scored.admitted), Sealed::new(&verdict), scored.decided.now);
     }
 }
 

@@ -1,5 +1,8 @@
-//! Start and end of the server: listeners first, then history, then the doors open; at the end the other way round.
+//! Start and end of the server: addresses are taken first, then history is read, then the doors open; at the end the other way round.
+//!
+//! Until it can serve nobody is let in: a connection to an address that is only taken is refused at once.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,25 +10,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use telltale_proto::v1;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::UnixListenerStream;
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
+use super::Service;
 use super::access::{Access, AccessError, Role};
 use super::admission::Admission;
 use super::api::Api;
 use super::audit::Audit;
 use super::decisions::Decisions;
+use super::listen::{bind, serve_grpc, serve_http, server, sockets};
 use super::memory::{Bounds, Memory};
 use super::metrics::Metrics;
 use super::reload::PolicyWatch;
 use super::stream::Scorer;
 use super::warm::warm;
-use super::{Service, http};
-use crate::config::{Config, Listen};
+use crate::config::Config;
 use crate::journal::Journal;
 use crate::replay::{Format, ReplayError};
 use crate::setup::{self, SetupError, SystemClock};
@@ -106,21 +110,24 @@ pub struct Running {
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<Result<(), ServeError>>>,
     chores: JoinHandle<()>,
+    health: HealthReporter,
+    sockets: Vec<PathBuf>,
+    drain: Duration,
+    /// Released when everything else has ended.
+    _lock: File,
 }
 
-/// A bound listener.
-enum Bound {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
+/// Name under which health is told.
+const SERVICE: &str = "telltale.v1.Scorer";
 
-/// Starts the server: binds, replays, then opens.
+/// Starts the server: takes its addresses, replays, then opens.
 ///
 /// # Errors
 /// Everything that keeps it from starting, with what to do about it.
 pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, ServeError> {
     let data = |source| ServeError::Data { path: config.data.clone(), source };
     std::fs::create_dir_all(&config.data).map_err(data)?;
+    let lock = lock(&config.data).map_err(data)?;
     let keys = token::keyring(&config.data).map_err(data)?;
     let audit = Audit::open(&config.data).map_err(data)?;
     let scoring = bind("scoring.listen", &config.scoring.listen).await?;
@@ -128,6 +135,8 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
     let metrics = bind("metrics.listen", &config.metrics.listen).await?;
     let access = access(&config)?;
     let tls = tls(&config)?;
+    // From here on a SIGHUP means a reload; before, it would end the process.
+    let hangup = signal(SignalKind::hangup()).map_err(|error| ServeError::Task(error.to_string()))?;
 
     let lanes = crate::cli::threads(config.scoring.threads);
     let journal = Journal::default();
@@ -155,7 +164,8 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
 
     let (stop, _) = watch::channel(false);
     let metrics_at = metrics.address();
-    let mut listeners = vec![serve_http(metrics, &service, &stop)];
+    // This door opens first: it says `not ready` until the others do.
+    let mut listeners = vec![serve_http(metrics.open("metrics.listen", &config.metrics.listen)?, &service, &stop)];
     let warming = {
         let (service, config) = (Arc::clone(&service), config.clone());
         tokio::task::spawn_blocking(move || warm(&service, &config, &options))
@@ -164,7 +174,7 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
 
     let addresses = (scoring.address(), admin.address());
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_service_status("telltale.v1.Scorer", tonic_health::ServingStatus::Serving).await;
+    health.set_service_status(SERVICE, ServingStatus::Serving).await;
     let reflection = || {
         let builder = tonic_reflection::server::Builder::configure();
         builder.register_encoded_file_descriptor_set(telltale_proto::DESCRIPTORS).build_v1()
@@ -173,30 +183,61 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
     let reflect = reflection().map_err(|error| ServeError::Task(error.to_string()))?;
     let router = server(&tls)?.layer(access.clone()).add_service(Scorer::new(&service));
     let router = router.add_service(v1::decisions_server::DecisionsServer::new(api.clone()));
+    let scoring = scoring.open("scoring.listen", &config.scoring.listen)?;
     listeners.push(serve_grpc(scoring, router.add_service(health_service.clone()).add_service(reflect), &stop));
     let reflect = reflection().map_err(|error| ServeError::Task(error.to_string()))?;
     let router = server(&tls)?.layer(access).add_service(v1::entities_server::EntitiesServer::new(api.clone()));
     let router = router.add_service(v1::decisions_server::DecisionsServer::new(api));
+    let admin = admin.open("admin.listen", &config.admin.listen)?;
     listeners.push(serve_grpc(admin, router.add_service(health_service).add_service(reflect), &stop));
 
-    let chores = tokio::spawn(chores(Arc::clone(&service), config));
+    let (sockets, drain) = (sockets(&config), Duration::from_millis(config.scoring.drain_ms));
+    let chores = tokio::spawn(chores(Arc::clone(&service), config, hangup));
     service.ready.store(true, Ordering::Release);
-    Ok(Running { service, scoring: addresses.0, admin: addresses.1, metrics: metrics_at, stop, listeners, chores })
+    Ok(Running {
+        service,
+        scoring: addresses.0,
+        admin: addresses.1,
+        metrics: metrics_at,
+        stop,
+        listeners,
+        chores,
+        health,
+        sockets,
+        drain,
+        _lock: lock,
+    })
 }
 
 impl Running {
-    /// Stops accepting, finishes what was accepted, writes the journal's last block.
+    /// Stops accepting, finishes what was accepted within the drain time, writes the journal's last block.
     ///
     /// # Errors
     /// When a listener had failed.
     pub async fn stop(self) -> Result<(), ServeError> {
         self.service.ready.store(false, Ordering::Release);
+        self.health.set_service_status(SERVICE, ServingStatus::NotServing).await;
         self.service.draining.send_replace(true);
         self.stop.send_replace(true);
         let mut result = Ok(());
-        for listener in self.listeners {
-            let ended = listener.await.map_err(|error| ServeError::Task(error.to_string()));
-            result = result.and(ended.and_then(|ended| ended));
+        let until = tokio::time::Instant::now() + self.drain;
+        for mut listener in self.listeners {
+            match tokio::time::timeout_at(until, &mut listener).await {
+                Ok(ended) => {
+                    let ended = ended.map_err(|error| ServeError::Task(error.to_string()));
+                    result = result.and(ended.and_then(|ended| ended));
+                }
+                Err(_) => {
+                    // A caller that neither ends its call nor its connection must not keep the scorer from stopping.
+                    tracing::warn!("callers were still connected when the drain time was over");
+                    listener.abort();
+                }
+            }
+        }
+        for socket in &self.sockets {
+            if let Err(error) = std::fs::remove_file(socket) {
+                tracing::warn!(socket = %socket.display(), %error, "the socket's file cannot be removed");
+            }
         }
         self.service.admission.drain();
         self.chores.abort();
@@ -228,27 +269,11 @@ impl Running {
     }
 }
 
-async fn bind(key: &'static str, listen: &str) -> Result<Bound, ServeError> {
-    let at = |source| ServeError::Listen { key, listen: listen.to_owned(), source };
-    match Listen::parse(listen).map_err(|allowed| at(std::io::Error::new(std::io::ErrorKind::InvalidInput, allowed)))? {
-        Listen::Tcp(address) => Ok(Bound::Tcp(TcpListener::bind(address).await.map_err(at)?)),
-        Listen::Unix(path) => {
-            // A socket that nobody answers was left behind by a killed process.
-            if path.exists() && tokio::net::UnixStream::connect(&path).await.is_err() {
-                std::fs::remove_file(&path).map_err(at)?;
-            }
-            Ok(Bound::Unix(UnixListener::bind(&path).map_err(at)?))
-        }
-    }
-}
-
-impl Bound {
-    fn address(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(listener) => listener.local_addr().ok(),
-            Self::Unix(_) => None,
-        }
-    }
+/// Two scorers in one data directory would write one journal.
+fn lock(data: &Path) -> std::io::Result<File> {
+    let file = File::create(data.join("lock"))?;
+    file.try_lock().map_err(|error| std::io::Error::new(std::io::ErrorKind::ResourceBusy, format!("another scorer uses it ({error})")))?;
+    Ok(file)
 }
 
 fn access(config: &Config) -> Result<Access, ServeError> {
@@ -265,65 +290,10 @@ fn tls(config: &Config) -> Result<Option<ServerTlsConfig>, ServeError> {
     Ok(Some(ServerTlsConfig::new().identity(identity).client_ca_root(Certificate::from_pem(read(authority)?))))
 }
 
-fn server(tls: &Option<ServerTlsConfig>) -> Result<Server, ServeError> {
-    let server = Server::builder().max_concurrent_streams(Some(4_096));
-    Ok(match tls {
-        Some(tls) => server.tls_config(tls.clone())?,
-        None => server,
-    })
-}
-
-fn serve_grpc(
-    bound: Bound,
-    router: tonic::transport::server::Router<tower::layer::util::Stack<Access, tower::layer::util::Identity>>,
-    stop: &watch::Sender<bool>,
-) -> JoinHandle<Result<(), ServeError>> {
-    let stopped = stopped(stop);
-    tokio::spawn(async move {
-        match bound {
-            // The server's own `tcp_nodelay` does not reach connections of a listener that is handed in; without it every answer
-            // waits 40 ms for the client's delayed acknowledgement.
-            Bound::Tcp(listener) => {
-                let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-                router.serve_with_incoming_shutdown(incoming, stopped).await?;
-            }
-            Bound::Unix(listener) => {
-                router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stopped).await?;
-            }
-        }
-        Ok(())
-    })
-}
-
-fn serve_http(bound: Bound, service: &Arc<Service>, stop: &watch::Sender<bool>) -> JoinHandle<Result<(), ServeError>> {
-    let routes = http::routes(Arc::clone(service));
-    let stopped = stopped(stop);
-    tokio::spawn(async move {
-        let served = match bound {
-            Bound::Tcp(listener) => axum::serve(listener, routes).with_graceful_shutdown(stopped).await,
-            Bound::Unix(listener) => axum::serve(listener, routes).with_graceful_shutdown(stopped).await,
-        };
-        served.map_err(|error| ServeError::Task(error.to_string()))
-    })
-}
-
-fn stopped(stop: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {
-    let mut stop = stop.subscribe();
-    async move {
-        // An error means that the sender is gone, which is a stop as well.
-        stop.wait_for(|stop| *stop).await.map(|_| ()).unwrap_or_default();
-    }
-}
-
 /// Once a second: the policy's files, ended decisions, unsaved denials.
-async fn chores(service: Arc<Service>, config: Config) {
+async fn chores(service: Arc<Service>, config: Config, mut hangup: Signal) {
     let mut watch = PolicyWatch::new(config.policy.path.clone(), config.policy.mode.clone());
     let mut every = tokio::time::interval(Duration::from_secs(1));
-    let hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
-    let Ok(mut hangup) = hangup else {
-        tracing::error!("SIGHUP cannot be listened to; the policy is reloaded by file change only");
-        return;
-    };
     loop {
         tokio::select! {
             _ = hangup.recv() => {

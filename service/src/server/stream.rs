@@ -1,7 +1,8 @@
-//! `ScoreStream`: many frames over one connection. A frame that is no message is answered with its error and never ends the stream.
+//! `Score` and `ScoreStream`, served here and not by the generated code: verdicts leave as bytes, and a frame that is no message is
+//! answered with its error and never ends the stream. Everything else goes to the generated service.
 //!
-//! The generated service would end a stream at the first frame that prost cannot decode, so this path is served here, with a
-//! decoder that hands such frames on. Everything else goes to the generated service.
+//! A stream is read, scored and answered in one task, the one that sends its answers: no frame waits for a second task to be
+//! woken, and answers that are ready together leave in one write.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -9,31 +10,26 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Buf;
 use futures_util::future::BoxFuture;
-use prost::Message;
 use telltale_proto::v1;
-use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::mpsc;
+use tokio::time::{Sleep, sleep};
+use tokio_stream::Stream;
 use tonic::body::Body;
-use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::server::{Grpc, NamedService, StreamingService};
+use tonic::server::{Grpc, NamedService, StreamingService, UnaryService};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Service;
-use super::api::{Api, present};
+use super::api::{Api, timeout};
 use super::errors::CallError;
+use super::wire::{Answer, Frame, FrameCodec, FrameReply, ScoreCodec, ScoreReply};
 
-/// Path of the RPC.
-const PATH: &str = "/telltale.v1.Scorer/ScoreStream";
-/// Replies that may wait for a slow reader; beyond, its frames wait too.
-const REPLIES: usize = 1_024;
+const SCORE: &str = "/telltale.v1.Scorer/Score";
+const SCORE_STREAM: &str = "/telltale.v1.Scorer/ScoreStream";
 /// While shutting down: how long a stream may be silent before it ends.
 const LAST_FRAMES: Duration = Duration::from_millis(50);
 
-/// The scorer's service with its own stream.
+/// The scorer's service.
 #[derive(Clone)]
 pub struct Scorer {
     generated: v1::scorer_server::ScorerServer<Api>,
@@ -61,151 +57,147 @@ impl tower::Service<http::Request<Body>> for Scorer {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        if request.uri().path() != PATH {
-            return self.generated.call(request);
+        let calls = Calls(Arc::clone(&self.service));
+        match request.uri().path() {
+            SCORE => Box::pin(async move { Ok(Grpc::new(ScoreCodec).unary(calls, request).await) }),
+            SCORE_STREAM => Box::pin(async move { Ok(Grpc::new(FrameCodec).streaming(calls, request).await) }),
+            _ => self.generated.call(request),
         }
-        let frames = Frames(Arc::clone(&self.service));
-        Box::pin(async move { Ok(Grpc::new(FrameCodec).streaming(frames, request).await) })
     }
 }
 
-/// One frame as it arrived.
-struct Frame(Result<v1::ScoreStreamRequest, (u64, String)>);
-
-#[derive(Clone, Copy, Default)]
-struct FrameCodec;
-
-/// What can still be read of a frame that is no message.
-#[derive(Clone, PartialEq, Message)]
-struct SequenceOnly {
-    #[prost(uint64, tag = "1")]
-    sequence: u64,
-}
-
-impl Codec for FrameCodec {
-    type Encode = v1::ScoreStreamResponse;
-    type Decode = Frame;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for FrameCodec {
-    type Item = v1::ScoreStreamResponse;
-    type Error = Status;
-
-    fn encode(&mut self, item: Self::Item, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        item.encode(buffer).map_err(|error| Status::internal(error.to_string()))
-    }
-
-    fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::default()
-    }
-}
-
-impl Decoder for FrameCodec {
-    type Item = Frame;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Frame>, Status> {
-        let bytes = buffer.copy_to_bytes(buffer.remaining());
-        Ok(Some(Frame(v1::ScoreStreamRequest::decode(bytes.clone()).map_err(|error| {
-            let sequence = SequenceOnly::decode(bytes).map(|found| found.sequence).unwrap_or_default();
-            (sequence, error.to_string())
-        }))))
-    }
-
-    fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::default()
-    }
-}
-
-/// Answers the frames of one stream.
+/// Answers calls and opens streams.
 #[derive(Clone)]
-struct Frames(Arc<Service>);
+struct Calls(Arc<Service>);
 
-impl StreamingService<Frame> for Frames {
-    type Response = v1::ScoreStreamResponse;
-    type ResponseStream = Pin<Box<dyn tokio_stream::Stream<Item = Result<v1::ScoreStreamResponse, Status>> + Send>>;
-    type Future = std::future::Ready<Result<Response<Self::ResponseStream>, Status>>;
+impl UnaryService<v1::ScoreRequest> for Calls {
+    type Response = ScoreReply;
+    type Future = BoxFuture<'static, Result<Response<ScoreReply>, Status>>;
+
+    fn call(&mut self, request: Request<v1::ScoreRequest>) -> Self::Future {
+        let service = Arc::clone(&self.0);
+        Box::pin(async move {
+            let deadline = service.deadline(timeout(&request));
+            let verdict = match request.into_inner().transaction {
+                Some(transaction) => service.score(transaction, deadline).await,
+                None => Err(CallError::Empty("transaction")),
+            };
+            verdict.map(|verdict| Response::new(ScoreReply(verdict))).map_err(|error| service.refuse(error))
+        })
+    }
+}
+
+impl StreamingService<Frame> for Calls {
+    type Response = FrameReply;
+    type ResponseStream = Replies;
+    type Future = std::future::Ready<Result<Response<Replies>, Status>>;
 
     fn call(&mut self, request: Request<Streaming<Frame>>) -> Self::Future {
-        let (replies, stream) = mpsc::channel(REPLIES);
-        tokio::spawn(read(Arc::clone(&self.0), request.into_inner(), replies));
-        let stream: Self::ResponseStream = Box::pin(ReceiverStream::new(stream));
-        std::future::ready(Ok(Response::new(stream)))
+        std::future::ready(Ok(Response::new(Replies::new(&self.0, request.into_inner()))))
     }
 }
 
-type Replies = mpsc::Sender<Result<v1::ScoreStreamResponse, Status>>;
-
-/// Reads frames until the caller ends the stream, or until it falls silent while the scorer shuts down.
-async fn read(service: Arc<Service>, mut frames: Streaming<Frame>, replies: Replies) {
-    let mut draining = service.draining.subscribe();
-    loop {
-        let next = tokio::select! {
-            biased;
-            next = frames.next() => Some(next),
-            () = until_drain(&mut draining) => None,
-        };
-        let next = match next {
-            Some(next) => next,
-            None => timeout(LAST_FRAMES, frames.next()).await.unwrap_or_default(),
-        };
-        match next {
-            Some(Ok(frame)) => answer(&service, frame, &replies).await,
-            // The connection broke, or the caller is done. Whatever was taken is answered by its own task.
-            Some(Err(_)) | None => return,
-        }
-    }
+/// The answers to the frames of one stream. A client that reads none is sent none, and then its frames are not read either.
+struct Replies {
+    service: Arc<Service>,
+    /// Gone once the caller has ended the stream, the connection broke, or it fell silent while the scorer shuts down.
+    frames: Option<Streaming<Frame>>,
+    /// Answers that had to wait for something, each in a task of its own: whatever was taken is answered.
+    late: mpsc::UnboundedReceiver<FrameReply>,
+    later: Option<mpsc::UnboundedSender<FrameReply>>,
+    /// Ends when the scorer begins to shut down.
+    draining: Option<BoxFuture<'static, ()>>,
+    silence: Option<Pin<Box<Sleep>>>,
 }
 
-async fn until_drain(draining: &mut watch::Receiver<bool>) {
-    // An error means that the sender is gone, which is a stop as well.
-    draining.wait_for(|draining| *draining).await.map(drop).unwrap_or_default();
-}
-
-/// Most frames are answered at once; one that has to wait (a repeated identifier) does so in a task of its own.
-async fn answer(service: &Arc<Service>, frame: Frame, replies: &Replies) {
-    let service = Arc::clone(service);
-    let mut reply = Box::pin(async move {
-        let (sequence, payload) = match frame.0 {
-            Ok(request) => (request.sequence, reply(&service, request).await),
-            Err((sequence, message)) => (sequence, Err(CallError::Frame(message))),
-        };
-        let payload = payload.unwrap_or_else(|error| {
-            let status = service.refuse(error);
-            let error = v1::FrameError { code: status.code() as i32, message: status.message().to_owned() };
-            v1::score_stream_response::Payload::Error(error)
+impl Replies {
+    fn new(service: &Arc<Service>, frames: Streaming<Frame>) -> Self {
+        let (later, late) = mpsc::unbounded_channel();
+        let mut draining = service.draining.subscribe();
+        let draining = Box::pin(async move {
+            // An error means that the sender is gone, which is a stop as well.
+            draining.wait_for(|draining| *draining).await.map(drop).unwrap_or_default();
         });
-        v1::ScoreStreamResponse { sequence, payload: Some(payload) }
-    });
-    match std::future::poll_fn(|cx| Poll::Ready(reply.as_mut().poll(cx))).await {
-        Poll::Ready(reply) => replies.send(Ok(reply)).await.unwrap_or_default(),
-        Poll::Pending => {
-            let replies = replies.clone();
-            tokio::spawn(async move { replies.send(Ok(reply.await)).await.unwrap_or_default() });
+        Self { service: Arc::clone(service), frames: Some(frames), late, later: Some(later), draining: Some(draining), silence: None }
+    }
+
+    /// Most frames are answered at once; one that has to wait (a repeated identifier) does so in a task of its own.
+    fn answer(&self, cx: &mut Context<'_>, frame: Frame) -> Option<FrameReply> {
+        let service = Arc::clone(&self.service);
+        let mut reply = Box::pin(async move { reply(&service, frame).await });
+        if let Poll::Ready(reply) = reply.as_mut().poll(cx) {
+            return Some(reply);
+        }
+        let later = self.later.clone()?;
+        tokio::spawn(async move {
+            // The caller may have gone; its transaction counts all the same.
+            later.send(reply.await).ok();
+        });
+        None
+    }
+
+    /// True once the scorer shuts down and the stream has been silent for long enough.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(draining) = &mut self.draining
+            && draining.as_mut().poll(cx).is_ready()
+        {
+            self.draining = None;
+        }
+        if self.draining.is_some() {
+            return false;
+        }
+        self.silence.get_or_insert_with(|| Box::pin(sleep(LAST_FRAMES))).as_mut().poll(cx).is_ready()
+    }
+}
+
+impl Stream for Replies {
+    type Item = Result<FrameReply, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Poll::Ready(late) = self.late.poll_recv(cx) {
+                return Poll::Ready(late.map(Ok));
+            }
+            let Some(frames) = &mut self.frames else { return Poll::Pending };
+            let ended = match Pin::new(frames).poll_next(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.silence = None;
+                    if let Some(reply) = self.answer(cx, frame) {
+                        return Poll::Ready(Some(Ok(reply)));
+                    }
+                    false
+                }
+                Poll::Ready(Some(Err(_)) | None) => true,
+                Poll::Pending if self.poll_silence(cx) => true,
+                Poll::Pending => return Poll::Pending,
+            };
+            if ended {
+                // The last answer that still waits closes the channel, and with it the stream.
+                (self.frames, self.later) = (None, None);
+            }
         }
     }
 }
 
-async fn reply(service: &Arc<Service>, request: v1::ScoreStreamRequest) -> Result<v1::score_stream_response::Payload, CallError> {
+async fn reply(service: &Arc<Service>, frame: Frame) -> FrameReply {
+    let (sequence, answer) = match frame.0 {
+        Ok(request) => (request.sequence, answer(service, request).await),
+        Err((sequence, message)) => (sequence, Err(CallError::Frame(message))),
+    };
+    let answer = answer.unwrap_or_else(|error| {
+        let status = service.refuse(error);
+        let error = v1::FrameError { code: status.code() as i32, message: status.message().to_owned() };
+        Answer::Error(error)
+    });
+    FrameReply { sequence, answer }
+}
+
+async fn answer(service: &Arc<Service>, request: v1::ScoreStreamRequest) -> Result<Answer, CallError> {
     use v1::score_stream_request::Payload;
-    use v1::score_stream_response::Payload as Answer;
     let own = (request.deadline_us > 0).then(|| Duration::from_micros(u64::from(request.deadline_us)));
-    let deadline = present() + own.unwrap_or(service.longest).min(service.longest);
     let acknowledge = |duplicate| Answer::Acknowledgement(v1::Acknowledgement { duplicate });
     match request.payload {
-        Some(Payload::Transaction(transaction)) => {
-            service.score(transaction, deadline).await.map(|verdict| Answer::Verdict((*verdict).clone()))
-        }
+        Some(Payload::Transaction(transaction)) => service.score(transaction, service.deadline(own)).await.map(Answer::Verdict),
         Some(Payload::Outcome(outcome)) => service.outcome(outcome).await.map(acknowledge),
         Some(Payload::Aggregate(aggregate)) => service.aggregate(aggregate).await.map(acknowledge),
         None => Err(CallError::Empty("payload")),

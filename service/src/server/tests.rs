@@ -2,6 +2,7 @@
 
 mod access;
 mod answers;
+mod doors;
 mod parity;
 
 use std::net::SocketAddr;

@@ -2,6 +2,8 @@
 
 use tonic::Code;
 use tonic::metadata::MetadataValue;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 
 use super::*;
 
@@ -20,6 +22,13 @@ fn with<T>(role: &str, message: T) -> tonic::Request<T> {
     request
 }
 
+/// Calls what is not there.
+async fn unknown(client: &mut tonic::client::Grpc<Channel>, request: tonic::Request<()>) -> Result<(), tonic::Status> {
+    client.ready().await.map_err(|error| tonic::Status::unknown(error.to_string()))?;
+    let path = ::http::uri::PathAndQuery::from_static("/telltale.v1.Models/Publish");
+    client.unary::<(), (), _>(request, path, tonic_prost::ProstCodec::default()).await.map(drop)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_rpc_knows_its_roles() {
     let folder = tempfile::tempdir().unwrap();
@@ -31,6 +40,10 @@ async fn every_rpc_knows_its_roles() {
     let mut scorer = client(&running).await;
     let mut decisions = v1::decisions_client::DecisionsClient::new(channel(running.scoring).await);
     let mut entities = v1::entities_client::EntitiesClient::new(channel(running.admin).await);
+    let mut decisions_of_admin = v1::decisions_client::DecisionsClient::new(channel(running.admin).await);
+    let mut health = tonic_health::pb::health_client::HealthClient::new(channel(running.scoring).await);
+    let mut reflection = ServerReflectionClient::new(channel(running.admin).await);
+    let mut elsewhere = tonic::client::Grpc::new(channel(running.admin).await);
     let empty = || tokio_stream::iter(Vec::<v1::ScoreStreamRequest>::new());
     let entity = Some(v1::Entity { r#type: "address".to_owned(), id: "192.0.2.9".to_owned(), ..Default::default() });
     for role in ROLES {
@@ -45,13 +58,18 @@ async fn every_rpc_knows_its_roles() {
             code(decisions.stream(with(role, v1::StreamRequest::default())).await.map(drop)),
             code(entities.r#override(with(role, change)).await.map(drop)),
             code(entities.list_decisions(with(role, v1::ListDecisionsRequest {})).await.map(drop)),
+            code(decisions_of_admin.stream(with(role, v1::StreamRequest::default())).await.map(drop)),
+            code(health.check(with(role, HealthCheckRequest::default())).await.map(drop)),
+            code(reflection.server_reflection_info(with(role, tokio_stream::iter(Vec::new()))).await.map(drop)),
+            code(unknown(&mut elsewhere, with(role, ())).await),
         ];
-        use Code::{InvalidArgument as In, Ok as Yes, PermissionDenied as No, Unauthenticated as Who};
+        use Code::{InvalidArgument as In, Ok as Yes, PermissionDenied as No, Unauthenticated as Who, Unimplemented as Not};
         let wanted = match role {
-            "scorer" => [In, In, In, Yes, Yes, No, No],
-            "viewer" => [No, No, No, No, Yes, No, Yes],
-            "analyst" | "operator" => [No, No, No, No, Yes, Yes, Yes],
-            _ => [Who; 7],
+            "scorer" => [In, In, In, Yes, Yes, No, No, Yes, Yes, Yes, Not],
+            "viewer" => [No, No, No, No, Yes, No, Yes, Yes, Yes, Yes, Not],
+            "analyst" | "operator" => [No, No, No, No, Yes, Yes, Yes, Yes, Yes, Yes, Not],
+            // Load balancers have no token: health alone is open to everybody.
+            _ => [Who, Who, Who, Who, Who, Who, Who, Who, Yes, Who, Who],
         };
         assert_eq!(found, wanted, "{role}");
     }
