@@ -63,18 +63,29 @@ pub struct Settings {
     pub service: String,
     /// Score beside the traffic, never act.
     pub passive: bool,
+    /// Threads that serve.
+    pub threads: usize,
     /// Peers whose forwarding headers are believed.
     pub trusted_hops: TrustedHops,
     /// How the scorer is asked.
     pub scorer: ScorerSettings,
     /// What a client may use up.
     pub limits: Limits,
-    /// File that keeps decisions over a restart.
-    pub decisions_file: Option<PathBuf>,
+    /// Where decisions are kept over a restart.
+    pub decisions: Option<Keep>,
     /// Where metrics are served; none in tests that want none.
     pub metrics_listen: Option<SocketAddr>,
     /// Decoy answers by name.
     pub templates: BTreeMap<String, Template>,
+}
+
+/// Where decisions are kept over a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// The file.
+    pub file: PathBuf,
+    /// Whether somebody named it: then it must be usable.
+    pub named: bool,
 }
 
 /// Where the scorer listens.
@@ -93,7 +104,7 @@ pub struct ScorerSettings {
     pub address: ScorerAddress,
     /// `authorization` header of each call.
     pub token: Option<HeaderValue>,
-    /// Streams held open.
+    /// Streams that each thread holds open.
     pub streams: usize,
     /// How long a request waits.
     pub deadline: Duration,

@@ -18,7 +18,7 @@ use parking_lot::RwLock;
 use telltale_proto::v1::{Action, Decision, DecisionOrigin, EntitySelector, StreamResponse};
 
 pub use follow::follow;
-pub use keep::{load, save};
+pub use keep::Kept;
 
 /// Keyed hash of an identifier, as the scorer computes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

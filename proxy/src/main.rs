@@ -21,13 +21,20 @@ fn main() -> ExitCode {
             return if asked { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
         }
     };
+    if flags.check {
+        return match Settings::load(&flags) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, USAGE),
+        };
+    }
     let filter = EnvFilter::try_from_env("TELLTALE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_writer(std::io::stderr).init();
     let settings = match Settings::load(&flags) {
         Ok(settings) => settings,
         Err(error) => return fail(&error, USAGE),
     };
-    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // Signals, the door and the metrics; requests are served on threads of their own.
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(run(settings)),
         Err(error) => fail(&error, UNAVAILABLE),
     }

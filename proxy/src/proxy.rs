@@ -24,7 +24,7 @@ use crate::answers::{self, Client};
 use crate::bucket::Buckets;
 use crate::clock;
 use crate::config::Settings;
-use crate::decisions::{self, Clues, Decisions};
+use crate::decisions::{Clues, Decisions, Kept};
 use crate::download::Answer;
 use crate::hygiene::{self, Clean, Reason, Refusal};
 use crate::metrics::{Metrics, Unscored};
@@ -35,17 +35,23 @@ use crate::upload::{Bounds, Upload, UploadError};
 /// How long a passive verdict is awaited: nobody waits for it, the table of awaited ones does.
 const PASSIVE_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Everything that the requests of one proxy share.
-pub struct Proxy {
+/// What all threads of a proxy share.
+pub struct Shared {
     pub(crate) settings: Settings,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) scorers: Scorers,
     pub(crate) decisions: Arc<Decisions>,
-    pub(crate) aggregates: Aggregates,
+    pub(crate) kept: Option<Kept>,
     pub(crate) buckets: Buckets,
     pub(crate) alarm: Alarm,
-    upstream: forward::Upstream,
     delays: Semaphore,
+}
+
+/// Everything that the requests of one thread share.
+pub struct Proxy {
+    shared: Arc<Shared>,
+    pub(crate) scorers: Scorers,
+    aggregates: Aggregates,
+    upstream: forward::Upstream,
 }
 
 /// When a request came, by both clocks.
@@ -88,20 +94,62 @@ pub(crate) enum Course {
     Answered(Action, Response<Answer>),
 }
 
-impl Proxy {
-    /// A proxy that serves nobody yet.
-    pub(crate) fn new(settings: Settings, metrics: Arc<Metrics>, decisions: Arc<Decisions>) -> Self {
+impl Shared {
+    /// Nothing counted, nothing held.
+    pub(crate) fn new(settings: Settings, metrics: Arc<Metrics>, decisions: Arc<Decisions>, kept: Option<Kept>) -> Self {
         Self {
-            scorers: Scorers::start(&settings.scorer, &metrics),
-            upstream: forward::Upstream::new(&settings),
+            kept,
             delays: Semaphore::new(settings.limits.delayed),
             alarm: Alarm::new(settings.scorer.alert_after),
-            aggregates: Aggregates::default(),
             buckets: Buckets::default(),
             settings,
             metrics,
             decisions,
         }
+    }
+
+    /// What is due once a second: ended decisions and buckets leave, changed decisions are saved.
+    pub(crate) fn tick(&self) {
+        self.decisions.sweep(clock::wall());
+        self.buckets.sweep(clock::now());
+        self.metrics.decisions.set(i64::try_from(self.decisions.len()).unwrap_or(i64::MAX));
+        self.save();
+    }
+
+    /// Saves the decisions if they have changed.
+    pub(crate) fn save(&self) {
+        let Some(kept) = &self.kept else { return };
+        if let Some(table) = self.decisions.changes()
+            && let Err(error) = kept.save(&table)
+        {
+            tracing::error!(file = %kept.path().display(), %error, "decisions could not be saved; they stay in force until a restart");
+            self.decisions.mark_changed();
+        }
+    }
+}
+
+impl std::ops::Deref for Proxy {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+impl Proxy {
+    /// A proxy that serves nobody yet; its streams are opened on the runtime of the caller.
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        Self {
+            scorers: Scorers::start(&shared.settings.scorer, &shared.metrics),
+            upstream: forward::Upstream::new(&shared.settings),
+            aggregates: Aggregates::default(),
+            shared: Arc::clone(shared),
+        }
+    }
+
+    /// Sends what was denied here since the last time.
+    pub(crate) fn flush(&self) {
+        self.aggregates.flush(&self.scorers);
     }
 
     /// Answers one request. Every path ends in an answer.
@@ -208,21 +256,6 @@ impl Proxy {
             UploadError::TooLarge => hygiene::too_large(self.settings.limits.body_bytes),
             UploadError::TooSlow => Refusal::new(Reason::TooSlow, StatusCode::REQUEST_TIMEOUT, "the body did not come in time"),
             UploadError::Broken => Refusal::new(Reason::BrokenBody, StatusCode::BAD_REQUEST, "the body broke off or is badly framed"),
-        }
-    }
-
-    /// What is due once a second: ended decisions leave, denials are reported, changed decisions are saved.
-    pub(crate) fn tick(&self) {
-        self.decisions.sweep(clock::wall());
-        self.buckets.sweep(clock::now());
-        self.aggregates.flush(&self.scorers);
-        self.metrics.decisions.set(i64::try_from(self.decisions.len()).unwrap_or(i64::MAX));
-        let Some(path) = &self.settings.decisions_file else { return };
-        if let Some(table) = self.decisions.changes()
-            && let Err(error) = decisions::save(path, &table)
-        {
-            tracing::error!(file = %path.display(), %error, "decisions could not be saved; they stay in force until a restart");
-            self.decisions.mark_changed();
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::config::{ScorerAddress, ScorerSettings};
 use crate::metrics::{Metrics, Report, Unscored};
 use link::Link;
 
-/// All streams to the scorer.
+/// All streams of a thread to the scorer.
 #[derive(Debug)]
 pub struct Scorers {
     links: Vec<Arc<Link>>,
@@ -63,6 +63,20 @@ impl Scorers {
             self.metrics.reports.count(Report::Sent);
         }
         sent
+    }
+
+    /// Returns once the first attempt to open each stream has ended, well or not.
+    pub async fn tried(&self) {
+        for link in &self.links {
+            link.tried().await;
+        }
+    }
+
+    /// Returns once the scorer has acknowledged every outcome and aggregate that was handed to a stream that stands.
+    pub async fn acknowledged(&self) {
+        for link in &self.links {
+            link.acknowledged().await;
+        }
     }
 
     /// Whether a stream stands.

@@ -1,29 +1,34 @@
 //! Listeners and the life of a proxy: start, serve, drain. Connections beyond the limit get a 503 and are counted.
+//!
+//! Each thread serves its connections from the first byte to the last, with streams to the scorer and connections to the upstream
+//! of its own: a request never waits for another thread to be woken, which costs more than scoring it.
 
+mod connection;
 mod framing;
 mod observe;
 mod pace;
+mod worker;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::Settings;
-use crate::decisions::{self, Decisions};
-use crate::hygiene::{Reason, Refusal};
+use crate::decisions::{self, Decisions, Kept};
+use crate::hygiene::Reason;
 use crate::metrics::Metrics;
-use crate::proxy::Proxy;
-use pace::{Pace, Paced};
+use crate::proxy::Shared;
+use worker::{Phase, Worker};
+
+/// How long the first attempt to reach the scorer may keep the door closed.
+const FIRST_TRY: Duration = Duration::from_secs(1);
 
 /// Why a proxy did not start.
 #[derive(Debug, thiserror::Error)]
@@ -39,11 +44,19 @@ pub enum StartError {
         source: io::Error,
     },
     /// The saved decisions cannot be read. Starting without them would lift every denial.
-    #[error("saved decisions cannot be read: {0} (repair or remove the file)")]
-    Decisions(#[source] io::Error),
+    #[error("saved decisions in `{}` cannot be used: {source} (repair or remove the file, or name another one in `decisions.file`)", path.display())]
+    Decisions {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The metrics are misdeclared.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// A thread cannot be had.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
 }
 
 /// A proxy that serves. Dropping it stops without draining.
@@ -52,25 +65,18 @@ pub struct Running {
     pub address: SocketAddr,
     /// Where metrics are served.
     pub metrics_address: Option<SocketAddr>,
-    metrics: Arc<Metrics>,
     connections: Arc<Semaphore>,
-    most: usize,
-    stop: watch::Sender<bool>,
-    drain_time: Duration,
+    phase: watch::Sender<Phase>,
     tasks: Vec<JoinHandle<()>>,
-    proxy: Arc<Proxy>,
+    workers: Vec<Worker>,
+    shared: Arc<Shared>,
 }
 
-/// Starts a proxy. It serves once this returns, whether the scorer is there or not.
+/// Starts a proxy. It serves once this returns, whether the scorer is there or not; a scorer that is there is connected by then.
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let metrics = Arc::new(Metrics::new()?);
     let decisions = Arc::new(Decisions::default());
-    if let Some(path) = &settings.decisions_file
-        && let Some(saved) = decisions::load(path).map_err(StartError::Decisions)?
-    {
-        tracing::info!(decisions = saved.decisions.len(), file = %path.display(), "saved decisions in force");
-        decisions.apply(saved);
-    }
+    let kept = saved(&settings, &decisions)?;
     let listener = listen(settings.listen, "clients").await?;
     let observed = match settings.metrics_listen {
         Some(address) => Some(listen(address, "metrics").await?),
@@ -78,67 +84,120 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     };
     let address = listener.local_addr().unwrap_or(settings.listen);
     let metrics_address = observed.as_ref().and_then(|listener| listener.local_addr().ok());
-    let following = decisions::follow(Arc::clone(&decisions), settings.scorer.clone(), Arc::clone(&metrics));
-    let (stop, stopping) = watch::channel(false);
-    let (most, drain_time) = (settings.limits.connections, settings.limits.drain_time);
-    let connections = Arc::new(Semaphore::new(most));
-    let proxy = Arc::new(Proxy::new(settings, Arc::clone(&metrics), decisions));
-    let mut tasks = vec![tokio::spawn(following), tokio::spawn(tick(Arc::clone(&proxy)))];
-    tasks.push(tokio::spawn(accept(listener, Arc::clone(&proxy), Arc::clone(&connections), stopping)));
-    if let Some(listener) = observed {
-        tasks.push(tokio::spawn(observe::serve(listener, Arc::clone(&metrics))));
+    let (told, followed) = oneshot::channel();
+    let following = decisions::follow(Arc::clone(&decisions), settings.scorer.clone(), Arc::clone(&metrics), told);
+    let shared = Arc::new(Shared::new(settings, Arc::clone(&metrics), decisions, kept));
+    let (phase, _) = watch::channel(Phase::Serving);
+    let workers = (0..shared.settings.threads).map(|number| Worker::start(number, Arc::clone(&shared), phase.subscribe()));
+    let workers = workers.collect::<Result<Vec<_>, _>>().map_err(StartError::Thread)?;
+    let connections = Arc::new(Semaphore::new(shared.settings.limits.connections));
+    let mut tasks = vec![tokio::spawn(following), tokio::spawn(tick(Arc::clone(&shared)))];
+    // A restart must not let requests pass unscored while the streams are being opened. An absent scorer is known at once.
+    let scorer_tried = async {
+        for worker in &workers {
+            worker.tried().await;
+        }
+        followed.await.unwrap_or_default();
+    };
+    if tokio::time::timeout(FIRST_TRY, scorer_tried).await.is_err() {
+        tracing::warn!("the scorer does not answer; serving without it until it does");
     }
-    tracing::info!(%address, ?metrics_address, "telltale-proxy serves");
-    Ok(Running { address, metrics_address, metrics, connections, most, stop, drain_time, tasks, proxy })
+    let door = Door { shared: Arc::clone(&shared), connections: Arc::clone(&connections), workers: workers.clone() };
+    tasks.push(tokio::spawn(accept(listener, door, phase.subscribe())));
+    if let Some(listener) = observed {
+        tasks.push(tokio::spawn(observe::serve(listener, metrics)));
+    }
+    tracing::info!(%address, ?metrics_address, threads = workers.len(), "telltale-proxy serves");
+    Ok(Running { address, metrics_address, connections, phase, tasks, workers, shared })
 }
 
 impl Running {
     /// What it counts.
     pub fn metrics(&self) -> &Metrics {
-        &self.metrics
+        &self.shared.metrics
     }
 
-    /// Stops: takes no new connections, lets requests end within the drain time, sends the last reports. True when all ended.
-    pub async fn stop(self) -> bool {
-        self.stop.send_replace(true);
-        let all = u32::try_from(self.most).unwrap_or(u32::MAX);
-        let drained = tokio::time::timeout(self.drain_time, self.connections.acquire_many(all)).await.is_ok();
-        self.proxy.tick();
-        // The last outcomes are in the stream's queue: one turn of the runtime hands them to the socket.
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        tracing::info!(drained, "telltale-proxy stopped");
+    /// Stops: takes no new connections, lets requests end within the drain time, and waits, within a second more, until the
+    /// scorer has acknowledged every outcome. True when all ended.
+    pub async fn stop(mut self) -> bool {
+        let limits = &self.shared.settings.limits;
+        self.phase.send_replace(Phase::Draining);
+        let all = u32::try_from(limits.connections).unwrap_or(u32::MAX);
+        let drained = tokio::time::timeout(limits.drain_time, self.connections.acquire_many(all)).await.is_ok();
+        self.phase.send_replace(Phase::Ending);
+        let mut reported = true;
+        for worker in &self.workers {
+            reported &= worker.ended().await;
+        }
+        for task in std::mem::take(&mut self.tasks) {
+            task.abort();
+            // Its end is an abortion, or it has ended before; both are an end.
+            let _ended = task.await.is_ok();
+        }
+        self.shared.save();
+        if let Some(kept) = &self.shared.kept {
+            kept.release();
+        }
+        tracing::info!(drained, reported, "telltale-proxy stopped");
         drained
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.stop.send_replace(true);
+        self.phase.send_replace(Phase::Gone);
         for task in &self.tasks {
             task.abort();
         }
     }
 }
 
+/// Puts the saved decisions in force, if they are kept.
+fn saved(settings: &Settings, decisions: &Decisions) -> Result<Option<Kept>, StartError> {
+    let Some(keep) = &settings.decisions else { return Ok(None) };
+    let wrong = |source| StartError::Decisions { path: keep.file.clone(), source };
+    let kept = match Kept::open(&keep.file) {
+        Ok(kept) => kept,
+        Err(error) if keep.named => return Err(wrong(error)),
+        Err(error) => {
+            let file = keep.file.display();
+            tracing::warn!(%file, %error, "decisions are kept in memory only and end with this process; `decisions.file` names another file");
+            return Ok(None);
+        }
+    };
+    if let Some(saved) = kept.load().map_err(wrong)? {
+        tracing::info!(decisions = saved.decisions.len(), file = %kept.path().display(), "saved decisions in force");
+        decisions.apply(saved);
+    }
+    Ok(Some(kept))
+}
+
 async fn listen(address: SocketAddr, purpose: &'static str) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|source| StartError::Listen { purpose, address, source })
 }
 
-async fn tick(proxy: Arc<Proxy>) {
+async fn tick(shared: Arc<Shared>) {
     let mut every = tokio::time::interval(Duration::from_secs(1));
     loop {
         every.tick().await;
-        let proxy = Arc::clone(&proxy);
+        let shared = Arc::clone(&shared);
         // Saving decisions writes to disk.
-        let _done = tokio::task::spawn_blocking(move || proxy.tick()).await;
+        let _done = tokio::task::spawn_blocking(move || shared.tick()).await;
     }
 }
 
-async fn accept(listener: TcpListener, proxy: Arc<Proxy>, connections: Arc<Semaphore>, mut stopping: watch::Receiver<bool>) {
-    loop {
+/// Who lets connections in.
+struct Door {
+    shared: Arc<Shared>,
+    connections: Arc<Semaphore>,
+    workers: Vec<Worker>,
+}
+
+async fn accept(listener: TcpListener, door: Door, mut phase: watch::Receiver<Phase>) {
+    for worker in door.workers.iter().cycle() {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stopped(&mut stopping) => return,
+            () = Phase::reached(&mut phase, Phase::Draining) => return,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -149,74 +208,17 @@ async fn accept(listener: TcpListener, proxy: Arc<Proxy>, connections: Arc<Semap
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
-            proxy.metrics.refused.count(Reason::TooManyConnections);
-            tokio::spawn(turn_away(stream));
-            continue;
-        };
-        let serving = connection(stream, peer, Arc::clone(&proxy), stopping.clone());
-        tokio::spawn(async move {
-            serving.await;
-            drop(permit);
-        });
+        match Arc::clone(&door.connections).try_acquire_owned() {
+            Ok(permit) => worker.take(stream, peer, permit),
+            Err(_) => {
+                door.shared.metrics.refused.count(Reason::TooManyConnections);
+                tokio::spawn(turn_away(stream));
+            }
+        }
     }
-}
-
-/// Returns once the proxy is to stop.
-async fn stopped(stopping: &mut watch::Receiver<bool>) {
-    // An error means that the sender is gone, and with it the proxy.
-    let _stop = stopping.wait_for(|stop| *stop).await.is_ok();
 }
 
 async fn turn_away(mut stream: TcpStream) {
     const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 46\r\nretry-after: 1\r\nconnection: close\r\n\r\ntoo many connections, please try again later.\n";
     let _gone = tokio::time::timeout(Duration::from_secs(1), stream.write_all(BUSY)).await;
-}
-
-/// One client connection until its end.
-async fn connection(stream: TcpStream, peer: SocketAddr, proxy: Arc<Proxy>, mut stopping: watch::Receiver<bool>) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "no TCP_NODELAY");
-    }
-    let limits = proxy.settings.limits.clone();
-    proxy.metrics.connections.inc();
-    let pace = Arc::new(Pace::default());
-    let io = TokioIo::new(Paced::new(stream, Arc::clone(&pace), limits.header_time, limits.idle_time));
-    let serving = Arc::clone(&proxy);
-    let service = service_fn(move |request| {
-        let pace = Arc::clone(&pace);
-        let framing = pace.request_began();
-        let serving = Arc::clone(&serving);
-        async move {
-            let response = match framing {
-                Ok(()) => serving.serve(peer, request).await,
-                Err(wrong) => Ok(serving.refuse(&Refusal::new(Reason::AmbiguousFraming, StatusCode::BAD_REQUEST, wrong))),
-            };
-            pace.request_ended();
-            response
-        }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.idle_time)
-        .max_headers(limits.headers.saturating_mul(2))
-        .max_buf_size((limits.header_bytes.saturating_mul(2)).max(16_384))
-        .serve_connection(io, service);
-    tokio::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = stopped(&mut stopping) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    proxy.metrics.connections.dec();
-    if let Err(error) = result {
-        if error.is_parse() || error.is_parse_too_large() {
-            proxy.metrics.refused.count(Reason::Malformed);
-        } else if error.is_timeout() {
-            proxy.metrics.refused.count(Reason::TooSlow);
-        }
-        tracing::debug!(%error, %peer, "connection ended");
-    }
 }

@@ -12,9 +12,12 @@ use clap::Parser;
 use http::{HeaderValue, StatusCode, Uri};
 use serde::Deserialize;
 
-use super::{ConfigError, Limits, ScorerAddress, ScorerSettings, Settings, Template, read};
+use super::{ConfigError, Keep, Limits, ScorerAddress, ScorerSettings, Settings, Template, read};
 use crate::decoy;
 use crate::hops::TrustedHops;
+
+/// Where decisions are kept when nobody says where.
+const DECISIONS: &str = "data/proxy-decisions.json";
 
 /// Command line of the proxy. Flags win over the file.
 #[derive(Clone, Debug, Default, Parser)]
@@ -22,7 +25,7 @@ use crate::hops::TrustedHops;
     name = "telltale-proxy",
     version,
     about = "Inline proxy: asks the Telltale scorer about every request and does what the verdict says",
-    after_help = "Examples:\n  telltale-proxy --listen 0.0.0.0:8080 --upstream http://127.0.0.1:9000\n  telltale-proxy --upstream http://127.0.0.1:9000 --scorer unix:/run/telltale/scorer.sock --passive\n  telltale-proxy --config /etc/telltale/telltale-proxy.toml\n\nExit codes: 0 stopped as asked, 64 bad usage or configuration, 69 an address cannot be had."
+    after_help = "Examples:\n  telltale-proxy --listen 0.0.0.0:8080 --upstream http://127.0.0.1:9000\n  telltale-proxy --upstream http://127.0.0.1:9000 --scorer unix:/run/telltale/scorer.sock --passive\n  telltale-proxy --config /etc/telltale/telltale-proxy.toml\n  telltale-proxy --config telltale-proxy.toml --check\n\nExit codes: 0 stopped as asked, 64 bad usage or configuration, 69 an address cannot be had."
 )]
 pub struct Flags {
     /// Where clients connect, `address:port`
@@ -43,6 +46,12 @@ pub struct Flags {
     /// Name of the service in its transactions
     #[arg(long)]
     pub service: Option<String>,
+    /// File that keeps overrides and denials over a restart; empty: memory only
+    #[arg(long, value_name = "FILE")]
+    pub decisions: Option<String>,
+    /// Say whether the configuration is right, and end
+    #[arg(long)]
+    pub check: bool,
 }
 
 /// The file as written.
@@ -53,6 +62,7 @@ pub struct RawSettings {
     upstream: String,
     service: String,
     passive: bool,
+    threads: u64,
     trusted_hops: Vec<String>,
     scorer: RawScorer,
     limits: RawLimits,
@@ -94,7 +104,7 @@ struct RawLimits {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct RawDecisions {
-    file: String,
+    file: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -120,6 +130,7 @@ impl Default for RawSettings {
             upstream: "http://127.0.0.1:9000".to_owned(),
             service: "default".to_owned(),
             passive: false,
+            threads: 0,
             trusted_hops: Vec::new(),
             scorer: RawScorer::default(),
             limits: RawLimits::default(),
@@ -196,6 +207,9 @@ impl RawSettings {
             }
         }
         self.passive |= flags.passive;
+        if flags.decisions.is_some() {
+            self.decisions.file.clone_from(&flags.decisions);
+        }
         self
     }
 
@@ -213,13 +227,25 @@ impl RawSettings {
             trusted_hops: TrustedHops::parse(&self.trusted_hops)
                 .map_err(|value| at.refuse("trusted_hops", value, "a network such as 10.0.0.0/8 or 2001:db8::/32, or one address"))?,
             scorer: self.scorer.check(&at)?,
-            decisions_file: (!self.decisions.file.is_empty()).then(|| PathBuf::from(&self.decisions.file)),
+            decisions: self.decisions.check(),
             metrics_listen: Some(metrics_listen),
             templates: check_templates(self.templates, &limits, &at)?,
             limits,
+            threads: match at.size("threads", self.threads, 0..=256)? {
+                0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+                threads => threads,
+            },
             service: self.service,
             passive: self.passive,
         })
+    }
+}
+
+impl RawDecisions {
+    fn check(self) -> Option<Keep> {
+        let named = self.file.is_some();
+        let file = self.file.unwrap_or_else(|| DECISIONS.to_owned());
+        (!file.is_empty()).then(|| Keep { file: PathBuf::from(file), named })
     }
 }
 

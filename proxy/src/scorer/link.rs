@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -11,7 +11,7 @@ use telltale_proto::v1::score_stream_request::Payload;
 use telltale_proto::v1::score_stream_response::Payload as Reply;
 use telltale_proto::v1::scorer_client::ScorerClient;
 use telltale_proto::v1::{ScoreStreamRequest, ScoreStreamResponse, Transaction, Verdict};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Backoff, call, connect};
@@ -26,9 +26,15 @@ pub(super) struct Link {
     frames: ArcSwapOption<mpsc::Sender<ScoreStreamRequest>>,
     // INVARIANT: holds at most `in_flight` senders; each leaves with its reply, its deadline or the stream.
     waiting: Mutex<HashMap<u64, Waiting>>,
+    /// Even numbers are transactions, odd ones reports: a late error about a transaction is not taken for one about a report.
     sequence: AtomicU64,
+    /// Reports that the scorer has not acknowledged yet.
+    unacknowledged: AtomicUsize,
+    acknowledged: Notify,
     in_flight: usize,
     metrics: Arc<Metrics>,
+    /// Whether the stream has stood, or could not be opened, once.
+    tried: watch::Sender<bool>,
     stop: Notify,
 }
 
@@ -38,8 +44,11 @@ impl Link {
             frames: ArcSwapOption::empty(),
             waiting: Mutex::new(HashMap::with_capacity(settings.in_flight.min(1024))),
             sequence: AtomicU64::new(1),
+            unacknowledged: AtomicUsize::new(0),
+            acknowledged: Notify::new(),
             in_flight: settings.in_flight,
             metrics,
+            tried: watch::Sender::new(false),
             stop: Notify::new(),
         });
         let kept = Arc::clone(&link);
@@ -57,12 +66,19 @@ impl Link {
         self.stop.notify_one();
     }
 
+    /// Returns once the first attempt to open the stream has ended, well or not.
+    pub(super) async fn tried(&self) {
+        let mut tried = self.tried.subscribe();
+        // The sender is this value's own.
+        let _gone = tried.wait_for(|tried| *tried).await.is_err();
+    }
+
     pub(super) fn stands(&self) -> bool {
         self.frames.load().is_some()
     }
 
     pub(super) async fn score(&self, transaction: Transaction, deadline: Duration) -> Result<Verdict, Unscored> {
-        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) * 2;
         let (answer, reply) = oneshot::channel();
         {
             let mut waiting = self.waiting.lock();
@@ -83,8 +99,22 @@ impl Link {
 
     /// Sends a frame that nobody waits for; it is made only if there is room.
     pub(super) fn send(&self, payload: impl FnOnce() -> Payload) -> Result<(), Unscored> {
-        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
-        self.push(|| ScoreStreamRequest { sequence, deadline_us: 0, payload: Some(payload()) })
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) * 2 + 1;
+        self.push(|| {
+            self.unacknowledged.fetch_add(1, Ordering::AcqRel);
+            ScoreStreamRequest { sequence, deadline_us: 0, payload: Some(payload()) }
+        })
+    }
+
+    /// Returns once the scorer has acknowledged every report, or the stream is lost and they with it.
+    pub(super) async fn acknowledged(&self) {
+        loop {
+            let told = self.acknowledged.notified();
+            if self.unacknowledged.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            told.await;
+        }
     }
 
     fn push(&self, frame: impl FnOnce() -> ScoreStreamRequest) -> Result<(), Unscored> {
@@ -112,6 +142,7 @@ impl Link {
                 tracing::debug!(%why, "scorer cannot be reached");
             }
             self.close();
+            self.tried.send_replace(true);
             if begun.elapsed() > Duration::from_secs(1) {
                 backoff.reset();
             }
@@ -130,6 +161,7 @@ impl Link {
             response.map_err(|_| "the scorer did not accept the stream in 5 s".to_owned())?.map_err(|status| chain(&status))?.into_inner();
         self.frames.store(Some(Arc::new(sender)));
         self.metrics.links.inc();
+        self.tried.send_replace(true);
         tracing::info!("scorer stream stands");
         while let Some(reply) = replies.message().await.map_err(|status| chain(&status))? {
             self.settle(reply);
@@ -138,21 +170,28 @@ impl Link {
     }
 
     fn settle(&self, reply: ScoreStreamResponse) {
-        let waiting = self.waiting.lock().remove(&reply.sequence);
-        match (reply.payload, waiting) {
-            (Some(Reply::Verdict(verdict)), Some(waiting)) => {
-                let _gone = waiting.send(Ok(verdict));
-            }
-            (Some(Reply::Error(error)), Some(waiting)) => {
-                tracing::debug!(code = error.code, message = %error.message, "transaction not scored");
-                let _gone = waiting.send(Err(Unscored::Refused));
-            }
-            (Some(Reply::Error(error)), None) => {
-                tracing::debug!(code = error.code, message = %error.message, "report not taken, or too late");
+        if reply.sequence % 2 == 1 {
+            if let Some(Reply::Error(error)) = reply.payload {
+                tracing::debug!(code = error.code, message = %error.message, "report not taken");
                 self.metrics.reports.count(Report::Refused);
             }
-            _ => {}
+            let left = self.unacknowledged.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
+            if left == Ok(1) {
+                self.acknowledged.notify_waiters();
+            }
+            return;
         }
+        // Who waited may have gone at its deadline.
+        let Some(waiting) = self.waiting.lock().remove(&reply.sequence) else { return };
+        let verdict = match reply.payload {
+            Some(Reply::Verdict(verdict)) => Ok(verdict),
+            Some(Reply::Error(error)) => {
+                tracing::debug!(code = error.code, message = %error.message, "transaction not scored");
+                Err(Unscored::Refused)
+            }
+            _ => return,
+        };
+        let _gone = waiting.send(verdict).is_err();
     }
 
     fn close(&self) {
@@ -160,6 +199,8 @@ impl Link {
             self.metrics.links.dec();
         }
         self.waiting.lock().clear();
+        self.unacknowledged.store(0, Ordering::Release);
+        self.acknowledged.notify_waiters();
     }
 }
 

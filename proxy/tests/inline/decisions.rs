@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use telltale_proto::v1::location::Place;
 use telltale_proto::v1::{Action, Decision, DecisionOrigin, EntitySelector, Location, Mitigation, Normalization, StreamResponse};
+use telltale_proxy::config::Keep;
 use telltale_proxy::start;
 
 use crate::support::{Stage, allow, entity, exchange, settings, until, verdict};
@@ -123,7 +124,7 @@ async fn they_hold_without_the_scorer_and_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("decisions.json");
     let path = file.clone();
-    let mut stage = Stage::with(|_| allow(), move |settings| settings.decisions_file = Some(path)).await;
+    let mut stage = Stage::with(|_| allow(), move |settings| settings.decisions = Some(Keep { file: path, named: true })).await;
     hold(&stage, vec![deny("user", "ann", "1")]).await;
     // The empty table that the stream begins with may be saved first.
     until(|| std::fs::read_to_string(&file).is_ok_and(|saved| saved.contains("\"decisions\""))).await;
@@ -131,13 +132,32 @@ async fn they_hold_without_the_scorer_and_after_a_restart() {
     until(|| stage.proxy.metrics().links.get() == 0).await;
     assert_eq!(stage.send(&get("/", "X-User: ann\r\n")).await.status, 403);
     let mut again = settings(&stage.upstream, stage.scorer.address);
-    again.decisions_file = Some(file.clone());
+    again.decisions = Some(Keep { file: file.clone(), named: true });
+    let busy = start(again.clone()).await.err().expect("two proxies would overwrite each other's decisions").to_string();
+    assert!(busy.contains("decisions.json") && busy.contains("another proxy"), "{busy}");
+    stage.proxy.stop().await;
     let restarted = start(again.clone()).await.unwrap();
     assert_eq!(exchange(restarted.address, get("/", "X-User: ann\r\n")).await.status, 403);
     assert_eq!(exchange(restarted.address, get("/", "X-User: bob\r\n")).await.status, 200);
+    restarted.stop().await;
     std::fs::write(&file, "{").unwrap();
     let refused = start(again).await.err().expect("a broken file lifts every denial").to_string();
-    assert!(refused.contains("decisions.json"), "{refused}");
+    assert!(refused.contains("decisions.json") && refused.contains("EOF"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_file_that_nobody_named_may_be_unusable() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("file"), "x").unwrap();
+    let impossible = folder.path().join("file/decisions.json");
+    let stage = Stage::new(|_| allow()).await;
+    let mut settings = settings(&stage.upstream, stage.scorer.address);
+    settings.decisions = Some(Keep { file: impossible.clone(), named: true });
+    let refused = start(settings.clone()).await.err().expect("a named file must be usable").to_string();
+    assert!(refused.contains("file/decisions.json") && refused.contains("decisions.file"), "{refused}");
+    settings.decisions = Some(Keep { file: impossible, named: false });
+    let proxy = start(settings).await.unwrap();
+    assert_eq!(exchange(proxy.address, get("/", "")).await.status, 200);
 }
 
 #[tokio::test]

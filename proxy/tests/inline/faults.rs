@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use telltale_proto::v1::score_stream_request::Payload;
 use telltale_proto::v1::{Action, Mitigation};
 use telltale_proxy::metrics::Unscored;
 use telltale_proxy::start;
@@ -116,6 +117,32 @@ async fn stopping_lets_requests_end() {
     assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("slow"), "{text}");
     assert!(stopping.await.unwrap(), "not everything ended");
     assert_eq!(scorer.outcome().await.response.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn stopping_waits_until_every_outcome_has_arrived() {
+    let stage = Stage::with(|_| allow(), |settings| settings.threads = 3).await;
+    let Stage { proxy, upstream: _upstream, scorer } = stage;
+    let address = proxy.address;
+    let clients: Vec<_> = (0..12)
+        .map(|_| {
+            tokio::spawn(async move {
+                for _ in 0..20 {
+                    let answer = exchange(address, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+                    assert_eq!(answer.status, 200);
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+    assert_eq!(proxy.metrics().unscored.get(Unscored::Absent), 0);
+    assert!(proxy.stop().await);
+    // The fake notes a frame before it acknowledges it: whatever was acknowledged is here by now.
+    let frames = scorer.pending().await;
+    let outcomes = frames.iter().filter(|frame| matches!(frame, Payload::Outcome(_))).count();
+    assert_eq!((frames.len() - outcomes, outcomes), (240, 240));
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Settings for tests: fakes on loopback, a deadline that a busy machine keeps.
 pub fn settings(upstream: &FakeUpstream, scorer: SocketAddr) -> Settings {
     let text = format!(
-        "listen = \"127.0.0.1:0\"\nupstream = \"http://{}\"\nservice = \"shop\"\n[scorer]\naddress = \"http://{scorer}\"\ndeadline_ms = 3000\n[metrics]\nlisten = \"127.0.0.1:0\"\n",
+        "listen = \"127.0.0.1:0\"\nupstream = \"http://{}\"\nservice = \"shop\"\nthreads = 1\n[scorer]\naddress = \"http://{scorer}\"\ndeadline_ms = 3000\n[decisions]\nfile = \"\"\n[metrics]\nlisten = \"127.0.0.1:0\"\n",
         upstream.address
     );
     Settings::parse(&text, "test").unwrap()
