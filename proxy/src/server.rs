@@ -76,12 +76,12 @@ pub struct Running {
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let metrics = Arc::new(Metrics::new()?);
     let decisions = Arc::new(Decisions::default());
-    let kept = saved(&settings, &decisions)?;
     let listener = listen(settings.listen, "clients").await?;
     let observed = match settings.metrics_listen {
         Some(address) => Some(listen(address, "metrics").await?),
         None => None,
     };
+    let kept = saved(&settings, &decisions)?;
     let address = listener.local_addr().unwrap_or(settings.listen);
     let metrics_address = observed.as_ref().and_then(|listener| listener.local_addr().ok());
     let (told, followed) = oneshot::channel();
