@@ -209,14 +209,7 @@ impl Customer {
             Habit::Buyer if self.profile.orders.is_empty() => 0,
             Habit::Buyer => self.dice.lognormal(16.0, 0.6).clamp(3.0, 70.0) as usize,
             Habit::Household => self.dice.whole(1, 4),
-            // They look for what they ordered as a guest, by the number in a mail.
-            _ if !self.member => {
-                if self.dice.chance(0.15) {
-                    self.dice.whole(1, 5)
-                } else {
-                    0
-                }
-            }
+            _ if !self.member => self.guest_orders(),
             _ if self.dice.chance(0.4) => self.dice.whole(1, 3),
             _ => 0,
         };
@@ -244,6 +237,12 @@ impl Customer {
             steps.extend(self.purchase(card));
         }
         steps
+    }
+
+    /// How many orders a newcomer looks for that were placed as a guest, by the numbers in mails.
+    fn guest_orders(&mut self) -> usize {
+        let searches = self.dice.chance(0.15);
+        if searches { self.dice.whole(1, 5) } else { 0 }
     }
 
     /// A product into the cart, and paid with that card.
