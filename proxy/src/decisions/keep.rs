@@ -5,14 +5,16 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use parking_lot::Mutex;
 use telltale_proto::v1::StreamResponse;
 
 /// A file that belongs to this proxy as long as the value lives.
 #[derive(Debug)]
 pub struct Kept {
     path: PathBuf,
-    /// The lock stands beside: the file itself is another one after each rename.
-    lock: File,
+    /// The lock stands beside: the file itself is another one after each rename. None once it is released.
+    // INVARIANT: held while the table is written, so that no write ends after the release.
+    lock: Mutex<Option<File>>,
 }
 
 impl Kept {
@@ -26,12 +28,14 @@ impl Kept {
         }
         let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(beside(path, ".lock"))?;
         lock.try_lock().map_err(|error| io::Error::new(io::ErrorKind::ResourceBusy, format!("another proxy uses it ({error})")))?;
-        Ok(Self { path: path.to_path_buf(), lock })
+        Ok(Self { path: path.to_path_buf(), lock: Mutex::new(Some(lock)) })
     }
 
-    /// Lets another proxy use the file: this one writes it no more.
+    /// Lets another proxy use the file, after a write that is under way: this one writes it no more.
     pub fn release(&self) {
-        if let Err(error) = self.lock.unlock() {
+        if let Some(lock) = self.lock.lock().take()
+            && let Err(error) = lock.unlock()
+        {
             tracing::warn!(file = %self.path.display(), %error, "the file's lock is held until the process ends");
         }
     }
@@ -54,11 +58,15 @@ impl Kept {
         serde_json::from_slice(&text).map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
-    /// Writes the table beside the file and renames it over: a reader sees the old table or the new one.
+    /// Writes the table beside the file and renames it over: a reader sees the old table or the new one. Nothing after the release.
     ///
     /// # Errors
     /// When it cannot be written; the old one stands.
     pub fn save(&self, table: &StreamResponse) -> io::Result<()> {
+        let held = self.lock.lock();
+        if held.is_none() {
+            return Ok(());
+        }
         let staged = beside(&self.path, ".new");
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&staged)?;
         file.write_all(&serde_json::to_vec(table)?)?;
