@@ -40,7 +40,7 @@ const LEAST_SESSIONS: u64 = 20_000;
 )]
 pub struct Args {
     /// Seed of the world; not among those that tuned anything.
-    #[arg(long, default_value_t = 91_001)]
+    #[arg(long, default_value_t = 92_001)]
     pub seed: u64,
     /// Days.
     #[arg(long, default_value_t = 14.0)]
