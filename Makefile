@@ -5,6 +5,8 @@ SHELL := bash
 
 export TELLTALE_DATA ?= ../shared/data
 export ORT_DYLIB_PATH ?= $(CURDIR)/target/onnxruntime/libonnxruntime.so
+# ONNX Runtime would look up its vendor's server, from tests and from Python too.
+export ORT_DISABLE_TELEMETRY := 1
 # Two paths in one: the project's own tools first, whatever the machine has after them.
 export PATH := $(CURDIR)/target/tools/bin:$(CURDIR)/target/venv/bin:$(PATH)
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use telltale_proto::v1::ListDecisionsRequest;
 use telltale_tests::http::Http;
-use telltale_tests::stand::{Between, Proxy, Scorer, Upstream, connect};
+use telltale_tests::process::built;
+use telltale_tests::stand::{Between, Proxy, Scorer, Upstream, connect, shipped_models};
 use telltale_tests::traffic::Traffic;
 use tokio_stream::StreamExt;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
@@ -124,4 +125,19 @@ async fn a_changed_pack_is_reloaded_and_a_bad_one_is_not() {
     std::fs::write(&pack, ACTING).unwrap();
     scorer.process.signal(rustix::process::Signal::HUP).unwrap();
     within(Duration::from_secs(15), "the first pack in force again", || async { policy().await == first }).await;
+}
+
+#[test]
+fn onnx_runtime_reports_to_nobody() {
+    let (models, home) = (shipped_models().expect("models/default is absent"), tempfile::tempdir().unwrap());
+    let mut command = Command::new(built("telltale").unwrap());
+    command.args(["models", "verify", "--models"]).arg(&models).current_dir(home.path());
+    // What the caller's environment says must not count: that of a CI run switches the reports off as well.
+    command.env_clear().env("HOME", home.path()).env("ORT_DISABLE_TELEMETRY", "0");
+    command.env("ORT_DYLIB_PATH", std::env::var_os("ORT_DYLIB_PATH").expect("ORT_DYLIB_PATH is not set: run `make test`"));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // A device id and a queue of reports would stand in `.cache`.
+    let left: Vec<_> = std::fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
