@@ -259,6 +259,16 @@ impl EntityState {
         flushes.iter().filter(|flush| flush.writer == writer).map(|flush| flush.sequence).max()
     }
 
+    /// How many writers the header lists: at most 64.
+    pub fn writers(&self) -> usize {
+        self.rare.as_ref().map_or(0, |rare| rare.flushes.len())
+    }
+
+    /// Until when everything was forgotten on request.
+    pub fn tombstone(&self) -> Option<Timestamp> {
+        (self.tombstone != NEVER).then(|| Timestamp::from_micros(self.tombstone))
+    }
+
     /// Marks this state as written by a flush, which becomes its version. Writers of more than 10 minutes ago leave the list.
     pub fn stamp(&mut self, flush: Flush) {
         let rare = self.rare.get_or_insert_default();

@@ -3,9 +3,12 @@
 //! `observe` takes the events of a transaction, applies them in sequence and returns what each entity's features then read;
 //! `decide` lends the policy state of the same entities under the same locks. STATE, sequence and time, is the law here.
 
+pub mod any;
 pub mod embedded;
+pub mod redis;
 
 use std::future::Future;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -77,6 +80,17 @@ pub enum Status {
     None,
 }
 
+/// Whether what a transaction changed outlives this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Nobody waits for that here.
+    Asynchronous,
+    /// Stored.
+    Durable,
+    /// Not yet, as far as is known.
+    Pending,
+}
+
 /// What a store tells of itself, for metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreStats {
@@ -88,7 +102,12 @@ pub struct StoreStats {
     pub evicted: u64,
     /// Entities whose TTL had passed since the start.
     pub expired: u64,
+    /// What only a shared store has: name and count.
+    pub shared: Vec<(&'static str, u64)>,
 }
+
+/// A live event's time may lie this far before the clock.
+pub(crate) const LATEST: Duration = Duration::from_secs(3600);
 
 /// A store of entity state. Failures are a [`Status`], never an error: the caller always gets an answer.
 pub trait Store: Send + Sync {

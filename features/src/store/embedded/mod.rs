@@ -25,7 +25,7 @@ use crate::event::{self, EntityEvents, Event};
 use crate::kernel::plan::EntityPlan;
 use crate::kernel::slots::PolicyState;
 use crate::kernel::{EntityState, Layout};
-use crate::store::{EntityReads, History, Moment, Order, Sequence, Status, Store, StoreStats};
+use crate::store::{EntityReads, History, LATEST, Moment, Order, Sequence, Status, Store, StoreStats};
 use crate::time::Timestamp;
 
 pub use batch::Step;
@@ -36,9 +36,6 @@ pub const EPOCH: u64 = 1024;
 
 /// Shards: a constant, so that what is evicted does not depend on the machine.
 pub const SHARDS: usize = 256;
-
-/// A live event's time may lie this far before the clock.
-const LATEST: std::time::Duration = std::time::Duration::from_secs(3600);
 
 /// What an embedded store may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

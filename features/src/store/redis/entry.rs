@@ -1,0 +1,443 @@
+//! One entity as a replica holds it: what is stored, what was sealed and is on its way, what came since.
+//!
+//! Events and answers of the store enter; reads and writes leave. Pure: no I/O, no clock, so that every interleaving can be tested.
+//!
+//! INVARIANT: `view` = stored state of version `base` ⊕ `sealed` (unless that state shows its flush) ⊕ `open`. A sealed delta never
+//! changes, and there is at most one: the next is sealed only when this one's fate is known.
+
+use std::sync::Arc;
+
+use crate::entity::EntityId;
+use crate::event::Event;
+use crate::kernel::plan::AccumulatorKind;
+use crate::kernel::slots::{PROVED, SlotChange, SlotTag};
+use crate::kernel::{EntityState, Flush, Layout};
+use crate::time::Timestamp;
+
+use super::value::{self, Version, Write, Written};
+
+/// Writers that a header lists at most: beyond, one may have been dropped from it.
+const WRITERS: usize = 64;
+/// A header forgets a writer after ten minutes; a minute less, because clocks differ.
+const LISTED: i64 = 540_000_000;
+/// Merges of one sealed delta in one interval.
+const MERGES: u32 = 3;
+/// Events a second from which on an entity is hot.
+const HOT: u32 = 20;
+
+/// What was applied since the last seal.
+#[derive(Debug)]
+pub(super) struct Delta {
+    pub state: EntityState,
+    /// The earliest event in it.
+    first: Timestamp,
+}
+
+/// A delta on its way.
+#[derive(Debug)]
+struct Sealed {
+    delta: Delta,
+    flush: Flush,
+    /// Number of the last change that it covers.
+    covers: u64,
+    /// What was sent last, for a repetition.
+    value: Arc<[u8]>,
+    expected: Option<Version>,
+    in_flight: bool,
+    /// A call of the script stayed unanswered.
+    unknown: bool,
+    merges: u32,
+}
+
+/// What an answer meant.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The delta is stored.
+    Done,
+    /// The delta is to be sent again at once, merged into what is there.
+    Again(Write),
+    /// The delta is to be sent again at the next interval.
+    Later,
+    /// The delta was given up: whether it is stored can no longer be known.
+    Ambiguous,
+    /// The delta was given up: what is stored cannot be read, and nothing may overwrite it.
+    Unreadable,
+    /// Answer to something older.
+    Stale,
+}
+
+/// How current an entity's history is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Currency {
+    /// As stored, or what was stored a moment ago.
+    Current,
+    /// A copy that may lag.
+    Old,
+    /// A part: the store lost the rest.
+    Part,
+    /// Only what came since the store was out of reach.
+    Unknown,
+}
+
+/// One entity.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub id: EntityId,
+    pub view: EntityState,
+    base: Option<Version>,
+    /// Whether the store has told what it holds.
+    known: bool,
+    /// Counts what was learnt of the store: an answer to a question asked before is older than that.
+    pub generation: u32,
+    /// When the base was last seen to be what is stored.
+    fresh: Timestamp,
+    sealed: Option<Box<Sealed>>,
+    open: Option<Box<Delta>>,
+    /// Clock of the last event applied: the TTL counts from here.
+    pub touched: Timestamp,
+    /// Until when windows refill after a loss.
+    partial: Timestamp,
+    rate: Rate,
+    changes: u64,
+    saved: u64,
+    /// Whether it stands in the list of those to flush.
+    pub queued: bool,
+    pub weight: u64,
+}
+
+/// Events of this second and of the last one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rate {
+    second: i64,
+    now: u32,
+    before: u32,
+}
+
+impl Rate {
+    fn count(&mut self, now: Timestamp) {
+        let second = now.micros() / 1_000_000;
+        if second != self.second {
+            self.before = if second == self.second + 1 { self.now } else { 0 };
+            (self.second, self.now) = (second, 0);
+        }
+        self.now = self.now.saturating_add(1);
+    }
+
+    fn is_hot(&self, now: Timestamp) -> bool {
+        let second = now.micros() / 1_000_000;
+        match second - self.second {
+            0 => self.now.max(self.before) >= HOT,
+            1 => self.now >= HOT,
+            _ => false,
+        }
+    }
+}
+
+impl Entry {
+    pub(super) fn new(id: EntityId, now: Timestamp) -> Self {
+        Self {
+            id,
+            view: EntityState::default(),
+            base: None,
+            known: false,
+            generation: 0,
+            fresh: Timestamp::from_micros(i64::MIN),
+            sealed: None,
+            open: None,
+            touched: now,
+            partial: Timestamp::from_micros(i64::MIN),
+            rate: Rate::default(),
+            changes: 0,
+            saved: 0,
+            queued: false,
+            weight: 0,
+        }
+    }
+
+    /// Whether the stored state must be asked for before a read at `now`. A hot entity is read from here while what is known of it is
+    /// younger than `lag` microseconds.
+    pub(super) fn wants_reading(&self, now: Timestamp, lag: i64) -> bool {
+        !(self.known && self.rate.is_hot(now) && now.micros_since(self.fresh) <= lag)
+    }
+
+    /// How current a read at `now` is, whether or not the store answered.
+    pub(super) fn currency(&self, now: Timestamp, lag: i64, answered: bool) -> Currency {
+        if !self.known {
+            Currency::Unknown
+        } else if self.partial > now {
+            Currency::Part
+        } else if answered || now.micros_since(self.fresh) <= lag {
+            Currency::Current
+        } else {
+            Currency::Old
+        }
+    }
+
+    /// Whether something waits to be stored.
+    pub(super) fn is_dirty(&self) -> bool {
+        self.open.is_some() || self.sealed.is_some()
+    }
+
+    /// Whether a write is on its way.
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.sealed.as_ref().is_some_and(|sealed| sealed.in_flight)
+    }
+
+    /// Number of the last change.
+    pub(super) const fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Whether everything up to that change is stored.
+    pub(super) const fn is_saved(&self, change: u64) -> bool {
+        self.saved >= change
+    }
+
+    pub(super) fn expired(&self, layout: &Layout, now: Timestamp) -> bool {
+        now.micros_since(self.touched) > layout.ttl()
+    }
+
+    /// The stored state as a question that was asked at `asked` found it; older answers than what is known are passed over.
+    pub(super) fn learn(&mut self, layout: &Layout, asked: u32, found: Option<&[u8]>, now: Timestamp) -> Result<(), Unreadable> {
+        if asked != self.generation {
+            return Ok(());
+        }
+        let found_version = found.and_then(value::version);
+        if self.known && found_version == self.base {
+            self.fresh = self.fresh.max(now);
+            return Ok(());
+        }
+        let missing = found.is_none() && self.base.is_some();
+        if missing && !self.expired(layout, now) {
+            // Lost, not expired: what is known here stays, and the next flush creates the key again.
+            self.lost(layout, now);
+            return Ok(());
+        }
+        let state = match found {
+            Some(found) => value::unpack(layout, found).map_err(|_| Unreadable)?,
+            None => EntityState::default(),
+        };
+        self.adopt(layout, found_version, state, now);
+        Ok(())
+    }
+
+    /// The store lost the key: reads are partial until the longest window has refilled.
+    fn lost(&mut self, layout: &Layout, now: Timestamp) {
+        self.base = None;
+        self.generation = self.generation.wrapping_add(1);
+        self.partial = now.plus(longest(layout));
+        self.fresh = now;
+    }
+
+    fn adopt(&mut self, layout: &Layout, version: Option<Version>, state: EntityState, now: Timestamp) {
+        self.view = state;
+        self.base = version;
+        self.known = true;
+        self.fresh = self.fresh.max(now);
+        self.generation = self.generation.wrapping_add(1);
+        if let Some(sealed) = &self.sealed
+            && !self.view.holds(sealed.flush)
+        {
+            join(&mut self.view, layout, &sealed.delta);
+        }
+        if let Some(open) = &self.open {
+            join(&mut self.view, layout, open);
+        }
+    }
+
+    /// Forgets what its TTL has outlived; what waits to be stored stays.
+    pub(super) fn renew(&mut self, layout: &Layout, now: Timestamp) {
+        self.touched = now;
+        self.view = EntityState::default();
+        for delta in [self.sealed.as_ref().map(|sealed| &sealed.delta), self.open.as_deref()].into_iter().flatten() {
+            join(&mut self.view, layout, delta);
+        }
+    }
+
+    fn open(&mut self, first: Timestamp) -> &mut Delta {
+        self.changes += 1;
+        let delta = self.open.get_or_insert_with(|| Box::new(Delta { state: EntityState::default(), first }));
+        delta.first = delta.first.min(first);
+        delta
+    }
+
+    /// Applies an event and reads; the return value is the event's lateness.
+    pub(super) fn observe(&mut self, layout: &Layout, event: &Event, now: Timestamp, reads: &mut impl Extend<f64>) -> f64 {
+        self.rate.count(now);
+        let lateness = self.view.observe(layout, event, reads);
+        self.follow(layout, event, now);
+        lateness
+    }
+
+    /// Applies an event.
+    pub(super) fn apply(&mut self, layout: &Layout, event: &Event, now: Timestamp) {
+        self.view.apply(layout, event);
+        self.follow(layout, event, now);
+    }
+
+    /// The delta's part of an event.
+    fn follow(&mut self, layout: &Layout, event: &Event, now: Timestamp) {
+        self.touched = self.touched.max(now);
+        let buried = self.view.tombstone().is_some_and(|until| event.time <= until);
+        if event.filters & layout.filters != 0 && event.weight > 0 && !buried {
+            self.open(event.time).state.apply(layout, event);
+        }
+        if event.proves {
+            let until = now.plus(layout.plan().ttl);
+            self.change_slot(PROVED, SlotChange::Mark { until }, now);
+        }
+    }
+
+    /// Changes a policy slot.
+    pub(super) fn change_slot(&mut self, tag: SlotTag, change: SlotChange, now: Timestamp) {
+        self.view.change_slot(tag, change, now);
+        self.open(now).state.change_slot(tag, change, now);
+    }
+
+    /// Forgets everything up to `at`, here and, with the next flush, in the store.
+    pub(super) fn bury(&mut self, at: Timestamp) {
+        self.view.bury(at);
+        let mut state = EntityState::default();
+        state.bury(at);
+        self.changes += 1;
+        self.open = Some(Box::new(Delta { state, first: Timestamp::from_micros(i64::MAX) }));
+    }
+
+    /// The next call of the script, if there is something to store and nothing on its way. A delta whose fate is open goes first.
+    pub(super) fn next_write(&mut self, layout: &Layout, flush: Flush) -> Option<Write> {
+        let lives = layout.plan().ttl.as_secs().max(1);
+        if let Some(sealed) = self.sealed.as_mut() {
+            if sealed.in_flight {
+                return None;
+            }
+            (sealed.in_flight, sealed.merges) = (true, 0);
+            return Some(sealed.write(self.id, lives));
+        }
+        let delta = *self.open.take()?;
+        self.view.stamp(flush);
+        let value = value::pack(flush, &self.view, layout);
+        let covers = self.changes;
+        let sealed = Sealed { delta, flush, covers, value, expected: self.base, in_flight: true, unknown: false, merges: 0 };
+        let write = sealed.write(self.id, lives);
+        self.sealed = Some(Box::new(sealed));
+        Some(write)
+    }
+
+    /// What the script answered to a write of that flush.
+    pub(super) fn answered(&mut self, layout: &Layout, flush: Flush, written: Written, now: Timestamp) -> Outcome {
+        let Some(sealed) = self.sealed.as_mut().filter(|sealed| sealed.flush == flush) else { return Outcome::Stale };
+        sealed.in_flight = false;
+        match written {
+            Written::Stored => {
+                let version = Version::of(flush);
+                // What was learnt meanwhile is newer than this write, and stays.
+                if self.base == sealed.expected {
+                    self.base = Some(version);
+                    self.fresh = self.fresh.max(now);
+                    self.known = true;
+                    self.generation = self.generation.wrapping_add(1);
+                }
+                self.forget_sealed();
+                Outcome::Done
+            }
+            Written::Refused(_) => Outcome::Later,
+            Written::Unknown => {
+                sealed.unknown = true;
+                Outcome::Later
+            }
+            Written::Missing => {
+                sealed.expected = None;
+                self.lost(layout, now);
+                self.again(layout)
+            }
+            Written::Other(found) => self.other(layout, &found, now),
+        }
+    }
+
+    /// Another writer was faster: the sealed delta goes into what is there, unless it is in there already.
+    fn other(&mut self, layout: &Layout, found: &[u8], now: Timestamp) -> Outcome {
+        let Some(sealed) = self.sealed.as_mut() else { return Outcome::Stale };
+        let (Some(version), Ok(mut state)) = (value::version(found), value::unpack(layout, found)) else {
+            self.sealed = None;
+            return Outcome::Unreadable;
+        };
+        if state.holds(sealed.flush) {
+            self.forget_sealed();
+            self.adopt(layout, Some(version), state, now);
+            return Outcome::Done;
+        }
+        // Not listed proves that it was not applied, as long as the header cannot have forgotten this writer.
+        let forgotten = state.writers() >= WRITERS || now.micros_since(sealed.flush.at) > LISTED;
+        if sealed.unknown && forgotten && state.flushed(sealed.flush.writer).is_none() {
+            self.sealed = None;
+            self.adopt(layout, Some(version), state, now);
+            return Outcome::Ambiguous;
+        }
+        join(&mut state, layout, &sealed.delta);
+        state.stamp(sealed.flush);
+        (sealed.value, sealed.expected) = (value::pack(sealed.flush, &state, layout), Some(version));
+        // The stamp says that the delta is in it, so it is not added again.
+        self.adopt(layout, Some(version), state, now);
+        self.again(layout)
+    }
+
+    fn again(&mut self, layout: &Layout) -> Outcome {
+        let Some(sealed) = self.sealed.as_mut() else { return Outcome::Stale };
+        sealed.merges += 1;
+        if sealed.merges > MERGES {
+            return Outcome::Later;
+        }
+        sealed.in_flight = true;
+        Outcome::Again(sealed.write(self.id, layout.plan().ttl.as_secs().max(1)))
+    }
+
+    fn forget_sealed(&mut self) {
+        if let Some(sealed) = self.sealed.take() {
+            self.saved = self.saved.max(sealed.covers);
+        }
+    }
+
+    /// Bytes that it takes: a function of content.
+    pub(super) fn bytes(&self, layout: &Layout) -> u64 {
+        let delta = |delta: &Delta| delta.state.bytes(layout);
+        let sealed = self.sealed.as_ref().map_or(0, |sealed| size_of::<Sealed>() + delta(&sealed.delta) + sealed.value.len());
+        let open = self.open.as_deref().map_or(0, delta);
+        (size_of::<Self>() - size_of::<EntityState>() + self.view.bytes(layout) + sealed + open) as u64
+    }
+}
+
+impl Sealed {
+    fn write(&self, entity: EntityId, lives: u64) -> Write {
+        Write { entity, flush: self.flush, expected: self.expected, value: Arc::clone(&self.value), lives }
+    }
+}
+
+/// What is stored cannot be read by this version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unreadable;
+
+/// Adds a delta to a state. A tombstone on either side drops whole what is not later than it.
+fn join(state: &mut EntityState, layout: &Layout, delta: &Delta) {
+    match (state.tombstone(), delta.state.tombstone()) {
+        (Some(ours), theirs) if theirs.is_none_or(|theirs| theirs <= ours) => {
+            if delta.first <= ours {
+                return;
+            }
+        }
+        (_, Some(theirs)) => state.bury(theirs),
+        (_, None) => {}
+    }
+    state.merge(layout, &delta.state);
+}
+
+/// The longest window of a plan.
+fn longest(layout: &Layout) -> std::time::Duration {
+    let windows = layout.plan().accumulators.iter().map(|accumulator| match accumulator.kind {
+        AccumulatorKind::Count { window, .. } | AccumulatorKind::Sum { window, .. } | AccumulatorKind::Interarrival { window, .. } => {
+            window
+        }
+        AccumulatorKind::Distinct { horizon, .. } => horizon,
+        AccumulatorKind::Seen { .. } => layout.plan().ttl,
+    });
+    windows.max().unwrap_or_default()
+}

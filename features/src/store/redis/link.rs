@@ -1,0 +1,347 @@
+//! Connections: one server, the master that Sentinels name, or a Cluster, each behind the same few calls.
+//!
+//! Keys and writes enter, values and answers leave. A connection that failed is dropped here and made anew by the keeper; no call
+//! waits for that. Reads and writes have a connection each, so that a large flush never stands before a read.
+
+use std::sync::Once;
+use std::time::Duration;
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::cluster::ClusterClient;
+use ::redis::cluster_async::ClusterConnection;
+use ::redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
+use ::redis::sentinel::{SentinelClientBuilder, SentinelServerType};
+use ::redis::{
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
+    RedisError, RedisResult, TlsCertificates, TlsMode, Value, cmd,
+};
+use futures_util::future::join_all;
+use parking_lot::RwLock;
+use tokio::time::timeout;
+
+use super::options::{Acknowledge, Credentials, RedisOptions, RedisOptionsError, Tls, Topology};
+use super::value::{SCRIPT, Write, Written};
+
+/// Longest time for a connection to be made.
+const CONNECT: Duration = Duration::from_secs(1);
+
+/// A connection; clones share it.
+#[derive(Clone)]
+enum Connection {
+    Node(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+/// One way to Redis, up or down.
+pub(super) struct Link {
+    options: std::sync::Arc<RedisOptions>,
+    digest: String,
+    connection: RwLock<Option<Connection>>,
+}
+
+impl Link {
+    /// Down.
+    pub(super) fn new(options: std::sync::Arc<RedisOptions>) -> Self {
+        static CRYPTOGRAPHY: Once = Once::new();
+        // An error says that another part of the process has chosen already, which is as good.
+        CRYPTOGRAPHY.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+        Self { options, digest: ::redis::Script::new(SCRIPT).get_hash().to_owned(), connection: RwLock::new(None) }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.connection.read().is_some()
+    }
+
+    /// Gives the connection up.
+    pub(super) fn drop_connection(&self) {
+        *self.connection.write() = None;
+    }
+
+    /// Makes a connection, if it is down.
+    pub(super) async fn connect(&self) -> RedisResult<()> {
+        if self.is_up() {
+            return Ok(());
+        }
+        let made = timeout(CONNECT * 2, connection(&self.options)).await.map_err(|_| timed_out())??;
+        *self.connection.write() = Some(made);
+        Ok(())
+    }
+
+    /// The values of some keys, in one pipeline a node.
+    pub(super) async fn get(&self, keys: &[String]) -> RedisResult<Vec<Option<Vec<u8>>>> {
+        let found = match self.connection()? {
+            Connection::Node(mut node) => {
+                let mut pipeline = ::redis::Pipeline::with_capacity(keys.len());
+                for key in keys {
+                    pipeline.cmd("GET").arg(key);
+                }
+                pipeline.query_async(&mut node).await
+            }
+            Connection::Cluster(cluster) => {
+                let one = |key: &String| {
+                    let (mut cluster, mut get) = (cluster.clone(), cmd("GET"));
+                    get.arg(key);
+                    async move { get.query_async(&mut cluster).await }
+                };
+                join_all(keys.iter().map(one)).await.into_iter().collect()
+            }
+        };
+        found.inspect_err(|error| self.note(error))
+    }
+
+    /// Runs the script for each write, in one pipeline a node.
+    pub(super) async fn write(&self, writes: &[Write], key: impl Fn(&Write) -> String) -> Vec<Written> {
+        let Ok(connection) = self.connection() else {
+            return writes.iter().map(|_| Written::Refused("AWAY".to_owned())).collect();
+        };
+        let call = |write: &Write, script: (&str, &str)| {
+            let mut call = cmd(script.0);
+            let expected = write.expected.as_ref().map_or(&[][..], |version| version.bytes());
+            call.arg(script.1).arg(1).arg(key(write)).arg(expected).arg(&*write.value).arg(write.lives);
+            call
+        };
+        let by_digest: Vec<Cmd> = writes.iter().map(|write| call(write, ("EVALSHA", &self.digest))).collect();
+        let mut written = self.send(&connection, by_digest).await;
+        let unknown: Vec<usize> = (0..).zip(&written).filter(|(_, written)| is_unknown_script(written)).map(|(at, _)| at).collect();
+        if !unknown.is_empty() {
+            // The first flush after a server's start: the text itself, which also teaches it the digest.
+            let in_full = unknown.iter().filter_map(|at| writes.get(*at)).map(|write| call(write, ("EVAL", SCRIPT))).collect();
+            for (at, answer) in unknown.iter().zip(self.send(&connection, in_full).await) {
+                if let Some(slot) = written.get_mut(*at) {
+                    *slot = answer;
+                }
+            }
+        }
+        written
+    }
+
+    async fn send(&self, connection: &Connection, calls: Vec<Cmd>) -> Vec<Written> {
+        let count = calls.len();
+        match connection.clone() {
+            Connection::Node(mut node) => {
+                let mut pipeline = ::redis::Pipeline::with_capacity(count + 1);
+                for call in calls {
+                    pipeline.add_command(call);
+                }
+                let replicas = match self.options.acknowledge {
+                    Acknowledge::Synchronous { replicas } if replicas > 0 => Some(replicas),
+                    _ => None,
+                };
+                if let Some(replicas) = replicas {
+                    let patience = u64::try_from(self.options.flush_deadline.as_millis() / 2).unwrap_or(1).max(1);
+                    pipeline.cmd("WAIT").arg(replicas).arg(patience);
+                }
+                let answers: RedisResult<Vec<RedisResult<Value>>> = pipeline.ignore_errors().query_async(&mut node).await;
+                match answers {
+                    Ok(mut answers) => {
+                        // A write that too few replicas have is repeated: the script finds it stored and the wait begins anew.
+                        let waited =
+                            replicas.map(|replicas| matches!(answers.pop(), Some(Ok(Value::Int(have))) if have >= i64::from(replicas)));
+                        let answers = answers.into_iter().map(|answer| self.answer(answer));
+                        answers
+                            .map(
+                                |answer| {
+                                    if matches!((&answer, waited), (Written::Stored, Some(false))) { Written::Unknown } else { answer }
+                                },
+                            )
+                            .collect()
+                    }
+                    Err(error) => {
+                        self.note(&error);
+                        (0..count).map(|_| Written::Unknown).collect()
+                    }
+                }
+            }
+            Connection::Cluster(cluster) => {
+                let one = |call: Cmd| {
+                    let mut cluster = cluster.clone();
+                    async move { call.query_async::<Value>(&mut cluster).await }
+                };
+                join_all(calls.into_iter().map(one)).await.into_iter().map(|answer| self.answer(answer)).collect()
+            }
+        }
+    }
+
+    fn answer(&self, answer: RedisResult<Value>) -> Written {
+        let error = match answer {
+            Ok(Value::Int(1)) => return Written::Stored,
+            Ok(Value::Int(_)) => return Written::Missing,
+            Ok(Value::BulkString(value)) => return Written::Other(value),
+            Ok(Value::ServerError(error)) => RedisError::from(error),
+            Ok(_) => return Written::Refused("ANSWER".to_owned()),
+            Err(error) => error,
+        };
+        self.note(&error);
+        match error.code() {
+            Some(code) => Written::Refused(code.to_owned()),
+            None => Written::Unknown,
+        }
+    }
+
+    /// Each master's clock, microseconds since 1970.
+    pub(super) async fn time(&self) -> RedisResult<Vec<i64>> {
+        let answers = match self.connection()? {
+            Connection::Node(mut node) => vec![cmd("TIME").query_async::<(i64, i64)>(&mut node).await],
+            Connection::Cluster(mut cluster) => {
+                let masters = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+                let answer = cluster.route_command(cmd("TIME"), masters).await.inspect_err(|error| self.note(error))?;
+                let answers = match answer {
+                    Value::Map(answers) => answers.into_iter().map(|(_, answer)| answer).collect(),
+                    Value::Array(answers) => answers,
+                    _ => Vec::new(),
+                };
+                answers.into_iter().map(|answer| Ok(::redis::from_redis_value::<(i64, i64)>(answer)?)).collect()
+            }
+        };
+        let micros = |(seconds, micros): (i64, i64)| seconds.saturating_mul(1_000_000).saturating_add(micros);
+        answers.into_iter().map(|answer| answer.map(micros)).collect::<RedisResult<_>>().inspect_err(|error| self.note(error))
+    }
+
+    /// One command on one key.
+    pub(super) async fn command(&self, command: &Cmd) -> RedisResult<Value> {
+        let answer = match self.connection()? {
+            Connection::Node(mut node) => command.query_async(&mut node).await,
+            Connection::Cluster(mut cluster) => command.query_async(&mut cluster).await,
+        };
+        answer.inspect_err(|error| self.note(error))
+    }
+
+    fn connection(&self) -> RedisResult<Connection> {
+        self.connection.read().clone().ok_or_else(timed_out)
+    }
+
+    /// An error after which this connection is of no use: it is gone, or it leads to one that is master no more.
+    fn note(&self, error: &RedisError) {
+        let cluster = matches!(self.options.topology, Topology::Cluster);
+        let useless =
+            error.is_connection_dropped() || error.is_unrecoverable_error() || matches!(error.code(), Some("READONLY" | "NOAUTH"));
+        if useless && !cluster {
+            self.drop_connection();
+        }
+    }
+}
+
+fn is_unknown_script(written: &Written) -> bool {
+    matches!(written, Written::Refused(code) if code == "NOSCRIPT")
+}
+
+fn timed_out() -> RedisError {
+    RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut))
+}
+
+/// What the options say in the client's terms.
+pub(super) fn check(options: &RedisOptions) -> Result<(), RedisOptionsError> {
+    if options.addresses.is_empty() {
+        return Err(RedisOptionsError::NoAddress);
+    }
+    for address in &options.addresses {
+        parse(address, options.tls.is_some()).ok_or_else(|| RedisOptionsError::Address(address.clone()))?;
+    }
+    let allowed = |letter: char| letter.is_ascii_alphanumeric() || "-_.:".contains(letter);
+    if options.prefix.is_empty() || options.prefix.len() > 64 || !options.prefix.chars().all(allowed) {
+        return Err(RedisOptionsError::Prefix(options.prefix.clone()));
+    }
+    match (&options.topology, options.acknowledge) {
+        (Topology::Cluster, Acknowledge::Synchronous { replicas: 1.. }) => Err(RedisOptionsError::Topology(
+            "waiting for replicas is not possible on a Cluster; allowed there: `async` or `sync` without replicas",
+        )),
+        (Topology::Cluster, _) if options.database != 0 => Err(RedisOptionsError::Topology("a Cluster has database 0 only")),
+        (Topology::Single, _) if options.addresses.len() > 1 => Err(RedisOptionsError::Topology(
+            "several addresses are given for a single server; allowed: one, or topology `sentinel` or `cluster`",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn parse(address: &str, tls: bool) -> Option<ConnectionAddr> {
+    if let Some(path) = address.strip_prefix("unix:") {
+        return (!path.is_empty()).then(|| ConnectionAddr::Unix(path.into()));
+    }
+    let (host, port) = address.rsplit_once(':')?;
+    let (host, port) = (host.trim_start_matches('[').trim_end_matches(']').to_owned(), port.parse().ok()?);
+    let plain = !host.is_empty() && host.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_.:".contains(letter));
+    let address =
+        if tls { ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None } } else { ConnectionAddr::Tcp(host, port) };
+    plain.then_some(address)
+}
+
+fn addresses(options: &RedisOptions) -> Vec<ConnectionAddr> {
+    options.addresses.iter().filter_map(|address| parse(address, options.tls.is_some())).collect()
+}
+
+fn certificates(tls: &Tls) -> TlsCertificates {
+    let client_tls = tls.identity.clone().map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
+    TlsCertificates { client_tls, root_cert: tls.authority.clone() }
+}
+
+fn settings(credentials: &Credentials, database: i64) -> RedisConnectionInfo {
+    let mut settings = RedisConnectionInfo::default().set_db(database);
+    if let Some(username) = &credentials.username {
+        settings = settings.set_username(username);
+    }
+    if let Some(password) = &credentials.password {
+        settings = settings.set_password(&password.0);
+    }
+    settings
+}
+
+async fn connection(options: &RedisOptions) -> RedisResult<Connection> {
+    match &options.topology {
+        Topology::Single => {
+            let address = addresses(options).into_iter().next().ok_or_else(timed_out)?;
+            let info = address.into_connection_info()?.set_redis_settings(settings(&options.credentials, options.database));
+            Ok(Connection::Node(node(options, client(options, info)?).await?))
+        }
+        Topology::Sentinel { master } => {
+            let mut builder = SentinelClientBuilder::new(addresses(options), master, SentinelServerType::Master)?
+                .set_client_to_redis_db(options.database);
+            if let Some(username) = &options.credentials.username {
+                builder = builder.set_client_to_redis_username(username);
+            }
+            if let Some(password) = &options.credentials.password {
+                builder = builder.set_client_to_redis_password(&password.0);
+            }
+            if let Some(username) = &options.sentinel_credentials.username {
+                builder = builder.set_client_to_sentinel_username(username);
+            }
+            if let Some(password) = &options.sentinel_credentials.password {
+                builder = builder.set_client_to_sentinel_password(&password.0);
+            }
+            if let Some(tls) = &options.tls {
+                builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure).set_client_to_sentinel_tls_mode(TlsMode::Secure);
+                builder =
+                    builder.set_client_to_redis_certificates(certificates(tls)).set_client_to_sentinel_certificates(certificates(tls));
+            }
+            let client = builder.build()?.async_get_client().await?;
+            Ok(Connection::Node(node(options, client).await?))
+        }
+        Topology::Cluster => {
+            let nodes: Vec<ConnectionInfo> =
+                addresses(options).into_iter().map(IntoConnectionInfo::into_connection_info).collect::<RedisResult<_>>()?;
+            let mut builder = ClusterClient::builder(nodes).retries(2).max_retry_wait(50).min_retry_wait(5);
+            builder = builder.connection_timeout(CONNECT).response_timeout(options.flush_deadline);
+            if let Some(username) = &options.credentials.username {
+                builder = builder.username(username);
+            }
+            if let Some(password) = &options.credentials.password {
+                builder = builder.password(&password.0);
+            }
+            if let Some(tls) = &options.tls {
+                builder = builder.tls(TlsMode::Secure).certs(certificates(tls));
+            }
+            Ok(Connection::Cluster(builder.build()?.get_async_connection().await?))
+        }
+    }
+}
+
+fn client(options: &RedisOptions, info: ConnectionInfo) -> RedisResult<Client> {
+    match &options.tls {
+        Some(tls) => Client::build_with_tls(info, certificates(tls)),
+        None => Client::open(info),
+    }
+}
+
+async fn node(options: &RedisOptions, client: Client) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(options.flush_deadline));
+    client.get_multiplexed_async_connection_with_config(&config).await
+}

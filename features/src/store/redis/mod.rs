@@ -1,0 +1,449 @@
+//! The Redis store: entity state shared by replicas, one key an entity, read before the answer and written back after it.
+//!
+//! Events and decisions enter, histories leave. The kernel does all the work here as in the embedded store; Redis holds blobs and
+//! compares versions. A replica's own order stands as STATE says: entities locked in key order, the moment taken under the locks.
+//!
+//! ```text
+//! observe ── which entities must be asked for? ── one pipelined GET a node, at most `read_deadline` ──┐
+//!    lock ── moment ── learn what was found ── apply, read ── unlock                                  ◄┘
+//!    flush, every `flush_every` ± 20 %: seal what is open ── compare-and-set ── another version: merge into it, again
+//! ```
+//! Whatever Redis does, the caller gets its answer in time; how much history is behind it is its [`Status`].
+
+mod breaker;
+mod entry;
+mod flush;
+mod keeper;
+mod link;
+mod options;
+mod shard;
+mod skew;
+mod table;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::entity::{EntityId, Subjects};
+use crate::event::{self, EntityEvents};
+use crate::kernel::Layout;
+use crate::kernel::plan::EntityPlan;
+use crate::kernel::slots::PolicyState;
+use crate::store::embedded::Step;
+use crate::store::{Durability, EntityReads, History, LATEST, Moment, Order, Sequence, Status, Store, StoreStats};
+use crate::time::{Clock, Timestamp, micros};
+
+pub use options::{Acknowledge, Credentials, RedisOptions, RedisOptionsError, Secret, Tls, Topology};
+pub use table::{Table, TableError};
+
+use breaker::Breaker;
+use entry::Currency;
+use link::Link;
+use shard::Shard;
+use skew::Skew;
+
+/// Shards of the cache.
+const SHARDS: usize = 256;
+/// Batches of a flush that may be on their way at once.
+const BATCHES: usize = 8;
+
+/// Entity state in Redis, with a cache here.
+pub struct RedisStore {
+    shared: Arc<Shared>,
+    chores: Vec<JoinHandle<()>>,
+}
+
+/// What answers, flushes and the keeper share.
+struct Shared {
+    options: Arc<RedisOptions>,
+    layouts: Arc<[Layout]>,
+    shards: Box<[Mutex<Shard>]>,
+    /// The last sequence and the greatest clock handed out.
+    head: Mutex<Moment>,
+    clock: Arc<dyn Clock>,
+    skew: Skew,
+    reads: Link,
+    writes: Link,
+    breaker: Breaker,
+    batches: Arc<Semaphore>,
+    flushes: AtomicU64,
+    /// A flush is wanted now.
+    wanted: Notify,
+    /// Counts batches that came back.
+    rounds: watch::Sender<u64>,
+    counts: Counts,
+}
+
+/// Counters since the start.
+#[derive(Debug, Default)]
+struct Counts {
+    reads: AtomicU64,
+    found: AtomicU64,
+    missed: AtomicU64,
+    cached: AtomicU64,
+    writes: AtomicU64,
+    stored: AtomicU64,
+    conflicts: AtomicU64,
+    missing: AtomicU64,
+    refused: AtomicU64,
+    unknown: AtomicU64,
+    ambiguous: AtomicU64,
+    unreadable: AtomicU64,
+    reconnects: AtomicU64,
+}
+
+/// What the store was asked for one entity.
+struct Asked {
+    entity: EntityId,
+    generation: u32,
+    answer: Answer,
+}
+
+enum Answer {
+    /// The cache is current enough.
+    Unasked,
+    /// Not in time.
+    Missed,
+    /// What stands under its key.
+    Found(Option<Vec<u8>>),
+}
+
+type Answers = SmallVec<[Asked; 8]>;
+
+/// The shards of one operation, locked.
+struct Locked<'a>(SmallVec<[(usize, MutexGuard<'a, Shard>); 9]>);
+
+impl Locked<'_> {
+    fn shard(&mut self, entity: EntityId) -> Option<&mut Shard> {
+        let wanted = shard_of(entity);
+        self.0.iter_mut().find(|(index, _)| *index == wanted).map(|(_, shard)| &mut **shard)
+    }
+}
+
+fn shard_of(entity: EntityId) -> usize {
+    (shard::hash(entity) >> 40) as usize % SHARDS
+}
+
+impl RedisStore {
+    /// A store that follows these plans; index = entity type. Waits about a second for Redis; without it, it begins with local state
+    /// and merges that once Redis is there. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When the options cannot be used.
+    pub async fn start(options: RedisOptions, plans: Arc<[EntityPlan]>, clock: Arc<dyn Clock>) -> Result<Self, RedisOptionsError> {
+        link::check(&options)?;
+        let options = Arc::new(options);
+        let layouts: Arc<[Layout]> = plans.iter().cloned().map(Layout::new).collect();
+        let share = options.max_bytes / SHARDS as u64;
+        let shards = (0..SHARDS).map(|_| Mutex::new(Shard::new(Arc::clone(&layouts), share))).collect();
+        let shared = Arc::new(Shared {
+            layouts,
+            shards,
+            head: Mutex::new(Moment::default()),
+            clock,
+            skew: Skew::default(),
+            reads: Link::new(Arc::clone(&options)),
+            writes: Link::new(Arc::clone(&options)),
+            breaker: Breaker::open(),
+            batches: Arc::new(Semaphore::new(BATCHES)),
+            flushes: AtomicU64::new(0),
+            wanted: Notify::new(),
+            rounds: watch::Sender::new(0),
+            counts: Counts::default(),
+            options,
+        });
+        keeper::begin(&shared).await;
+        let chores = vec![tokio::spawn(flush::run(Arc::clone(&shared))), tokio::spawn(keeper::run(Arc::clone(&shared)))];
+        Ok(Self { shared, chores })
+    }
+
+    /// Writes everything back that is not stored yet, as long as `patience` lasts. True when nothing is left.
+    pub async fn flush(&self, patience: Duration) -> bool {
+        let shared = &self.shared;
+        let done = async {
+            let mut rounds = shared.rounds.subscribe();
+            while shared.dirty() > 0 {
+                shared.wanted.notify_one();
+                // An error would say that the store is gone, which it is not while this borrows it.
+                drop(timeout(shared.options.flush_every, rounds.changed()).await);
+            }
+        };
+        timeout(patience, done).await.is_ok()
+    }
+
+    /// Forgets an entity: what happened up to `at` is gone here at once and in Redis with the next flush, and no delta that began
+    /// before brings it back.
+    pub fn forget(&self, entity: EntityId, at: Timestamp) {
+        if let Some(shard) = self.shared.shards.get(shard_of(entity)) {
+            shard.lock().happen(entity, at, |entry, _| entry.bury(at));
+        }
+        self.shared.wanted.notify_one();
+    }
+
+    /// Waits, in synchronous mode and at most that long, until what these subjects' entities hold is stored.
+    pub async fn settle(&self, subjects: &Subjects, within: Duration) -> Durability {
+        let shared = &self.shared;
+        if shared.options.acknowledge == Acknowledge::Asynchronous {
+            return Durability::Asynchronous;
+        }
+        let changes: Vec<(EntityId, u64)> = event::entities(subjects)
+            .filter_map(|entity| {
+                let shard = shared.shards.get(shard_of(entity))?.lock();
+                shard.find(entity).map(|entry| (entity, entry.changes()))
+            })
+            .collect();
+        let mut rounds = shared.rounds.subscribe();
+        let stored = async {
+            while !shared.is_saved(&changes) {
+                shared.wanted.notify_one();
+                // An error would say that the store is gone, which it is not while this borrows it.
+                drop(rounds.changed().await);
+            }
+        };
+        match timeout(within, stored).await {
+            Ok(()) => Durability::Durable,
+            Err(_) => Durability::Pending,
+        }
+    }
+
+    /// One recorded step on what the cache holds: nothing is asked, nothing awaited.
+    pub fn replay_one(&self, step: &Step) -> Option<History> {
+        match step {
+            Step::Observe(events, moment) => Some(self.shared.observe(events.clone(), Order::Recorded(*moment), &Answers::new())),
+            Step::Apply(events, moment) => {
+                self.shared.apply(events.clone(), Order::Recorded(*moment));
+                None
+            }
+        }
+    }
+
+    /// [`Store::decide`] with what the cache holds.
+    pub fn decide_now<T>(&self, subjects: &Subjects, order: Order<'_>, decide: impl FnOnce(&mut PolicyState, Moment) -> T) -> T {
+        self.shared.decide(subjects, order, decide, &Answers::new())
+    }
+}
+
+impl Drop for RedisStore {
+    fn drop(&mut self) {
+        self.chores.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Shared {
+    fn key(&self, entity: EntityId) -> String {
+        let name = self.layouts.get(entity.kind.index()).map_or("", |layout| &layout.plan().name);
+        format!("{}:{{{name}:{:?}}}", self.options.prefix, entity.key)
+    }
+
+    /// The clock of what happens outside the order: flushes.
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.clock.now().micros().saturating_add(self.skew.correction()))
+    }
+
+    fn lag(&self) -> i64 {
+        micros(self.options.lag)
+    }
+
+    fn dirty(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.lock().totals.dirty).sum()
+    }
+
+    /// Asks Redis for those of the entities that the cache does not hold currently enough.
+    async fn ask(&self, entities: impl Iterator<Item = EntityId>, wants: impl Fn(&entry::Entry, Timestamp) -> bool) -> Answers {
+        // Not the last event's moment: after a pause a copy would look younger than it is.
+        let now = self.now().max(self.head.lock().now);
+        let mut asked: Answers = entities
+            .map(|entity| {
+                let shard = self.shards.get(shard_of(entity)).map(Mutex::lock);
+                let known = shard.as_ref().and_then(|shard| shard.find(entity));
+                let wanted = known.is_none_or(|entry| wants(entry, now));
+                let answer = if wanted { Answer::Missed } else { Answer::Unasked };
+                Asked { entity, generation: known.map_or(0, |entry| entry.generation), answer }
+            })
+            .collect();
+        let keys: Vec<String> = asked.iter().filter(|one| matches!(one.answer, Answer::Missed)).map(|one| self.key(one.entity)).collect();
+        self.counts.cached.fetch_add((asked.len() - keys.len()) as u64, Ordering::Relaxed);
+        if keys.is_empty() {
+            return asked;
+        }
+        self.counts.reads.fetch_add(1, Ordering::Relaxed);
+        if !self.breaker.is_closed() {
+            self.counts.missed.fetch_add(1, Ordering::Relaxed);
+            return asked;
+        }
+        match timeout(self.options.read_deadline, self.reads.get(&keys)).await {
+            Ok(Ok(found)) => {
+                self.breaker.answered();
+                self.counts.found.fetch_add(1, Ordering::Relaxed);
+                let waiting = asked.iter_mut().filter(|one| matches!(one.answer, Answer::Missed));
+                waiting.zip(found).for_each(|(one, found)| one.answer = Answer::Found(found));
+            }
+            Ok(Err(_)) => {
+                self.breaker.lost();
+                self.counts.missed.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(_) => {
+                self.breaker.missed();
+                self.counts.missed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        asked
+    }
+
+    fn observe(&self, mut events: EntityEvents, order: Order<'_>, asked: &Answers) -> History {
+        let mut locked = self.lock(events.entities());
+        let moment = self.take(order);
+        let now = moment.now;
+        let mut clamped = false;
+        if matches!(order, Order::Live(_)) {
+            let oldest = now.minus(LATEST);
+            for (_, event) in &mut events.events {
+                let time = event.time.clamp(oldest, now);
+                clamped |= time != event.time;
+                event.time = time;
+            }
+        }
+        let mut entities = SmallVec::new();
+        let mut currencies: SmallVec<[Currency; 8]> = SmallVec::new();
+        for (entity, event) in &events.events {
+            let Some(shard) = locked.shard(*entity) else { continue };
+            let answered = self.learn(shard, *entity, asked, now);
+            let mut reads = EntityReads { entity: *entity, lateness: 0.0, reads: Default::default() };
+            let currency = shard.happen(*entity, now, |entry, layout| {
+                reads.lateness = entry.observe(layout, event, now, &mut reads.reads);
+                entry.currency(now, self.lag(), answered)
+            });
+            currencies.extend(currency);
+            entities.push(reads);
+        }
+        let event_time = events.events.first().map_or(now, |(_, event)| event.time);
+        History { moment, event_time, clamped, status: status(&currencies), entities }
+    }
+
+    /// Takes in what was found of an entity; whether anything was.
+    fn learn(&self, shard: &mut Shard, entity: EntityId, asked: &Answers, now: Timestamp) -> bool {
+        let Some(Asked { generation, answer: Answer::Found(found), .. }) = asked.iter().find(|one| one.entity == entity) else {
+            return false;
+        };
+        let learnt = shard.change(entity, now, |entry, layout| entry.learn(layout, *generation, found.as_deref(), now));
+        let readable = !matches!(learnt, Some(Err(_)));
+        self.counts.unreadable.fetch_add(u64::from(!readable), Ordering::Relaxed);
+        readable
+    }
+
+    fn apply(&self, mut events: EntityEvents, order: Order<'_>) -> Moment {
+        let mut locked = self.lock(events.entities());
+        let moment = self.take(order);
+        for (entity, event) in &mut events.events {
+            if matches!(order, Order::Live(_)) {
+                event.time = event.time.min(moment.now);
+            }
+            let Some(shard) = locked.shard(*entity) else { continue };
+            let layout = self.layouts.get(entity.kind.index());
+            if layout.is_some_and(|layout| event.filters & layout.filters != 0) || event.proves {
+                shard.happen(*entity, moment.now, |entry, layout| entry.apply(layout, event, moment.now));
+            }
+        }
+        moment
+    }
+
+    fn decide<T>(&self, subjects: &Subjects, order: Order<'_>, decide: impl FnOnce(&mut PolicyState, Moment) -> T, asked: &Answers) -> T {
+        let mut locked = self.lock(event::entities(subjects));
+        let moment = self.take(order);
+        let mut policy = PolicyState::default();
+        for entity in event::entities(subjects) {
+            if let Some(shard) = locked.shard(entity) {
+                self.learn(shard, entity, asked, moment.now);
+                shard.lend(entity, moment.now, &mut policy);
+            }
+        }
+        let decided = decide(&mut policy, moment);
+        for (kind, tag, change) in policy.changes {
+            if let Some(entity) = subjects.of(kind).map(|subject| subject.id)
+                && let Some(shard) = locked.shard(entity)
+            {
+                shard.happen(entity, moment.now, |entry, _| entry.change_slot(tag, change, moment.now));
+            }
+        }
+        decided
+    }
+
+    fn lock(&self, entities: impl Iterator<Item = EntityId>) -> Locked<'_> {
+        let mut wanted: SmallVec<[usize; 9]> = entities.map(shard_of).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        Locked(wanted.into_iter().filter_map(|index| self.shards.get(index).map(|shard| (index, shard.lock()))).collect())
+    }
+
+    fn take(&self, order: Order<'_>) -> Moment {
+        let mut head = self.head.lock();
+        match order {
+            Order::Live(clock) => {
+                let now = Timestamp::from_micros(clock.now().micros().saturating_add(self.skew.correction()));
+                *head = Moment { sequence: Sequence(head.sequence.0 + 1), now: head.now.max(now) };
+                *head
+            }
+            Order::Recorded(moment) => {
+                *head = Moment { sequence: head.sequence.max(moment.sequence), now: head.now.max(moment.now) };
+                moment
+            }
+        }
+    }
+
+    /// Whether everything of these entities up to those changes is stored.
+    fn is_saved(&self, changes: &[(EntityId, u64)]) -> bool {
+        changes.iter().all(|(entity, change)| {
+            let shard = self.shards.get(shard_of(*entity)).map(Mutex::lock);
+            shard.is_some_and(|shard| shard.find(*entity).is_some_and(|entry| entry.is_saved(*change)))
+        })
+    }
+}
+
+/// The history's worth: the least of its entities', as far as there is anything at all.
+fn status(currencies: &[Currency]) -> Status {
+    let any = |wanted: Currency| currencies.contains(&wanted);
+    if !currencies.is_empty() && currencies.iter().all(|currency| *currency == Currency::Unknown) {
+        Status::None
+    } else if any(Currency::Unknown) || any(Currency::Part) {
+        Status::Partial
+    } else if any(Currency::Old) {
+        Status::Stale
+    } else {
+        Status::Full
+    }
+}
+
+impl Store for RedisStore {
+    async fn observe(&self, events: EntityEvents, order: Order<'_>) -> History {
+        let lag = self.shared.lag();
+        let asked = self.shared.ask(events.entities(), |entry, now| entry.wants_reading(now, lag)).await;
+        self.shared.observe(events, order, &asked)
+    }
+
+    async fn apply(&self, events: EntityEvents, order: Order<'_>) -> Moment {
+        self.shared.apply(events, order)
+    }
+
+    async fn decide<T: Send>(&self, subjects: &Subjects, order: Order<'_>, decide: impl FnOnce(&mut PolicyState, Moment) -> T + Send) -> T {
+        // Observed a moment ago, as a rule: only what the cache lacks is asked for.
+        let asked = self.shared.ask(event::entities(subjects), |_, _| false).await;
+        self.shared.decide(subjects, order, decide, &asked)
+    }
+
+    fn moment(&self, order: Order<'_>) -> Moment {
+        self.shared.take(order)
+    }
+
+    fn stats(&self) -> StoreStats {
+        self.shared.stats()
+    }
+}

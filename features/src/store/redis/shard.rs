@@ -1,0 +1,174 @@
+//! One shard of the local cache: entries by entity, which of them wait to be flushed, what they weigh.
+//!
+//! Bounded in bytes: beyond its share a shard gives up what was touched longest ago, what is stored first; what is not stored yet goes
+//! only when nothing else is left, and is counted as lost.
+
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+
+use crate::entity::EntityId;
+use crate::kernel::slots::PolicyState;
+use crate::kernel::{Flush, Layout};
+use crate::time::Timestamp;
+
+use super::entry::{Entry, Outcome};
+use super::value::{Write, Written};
+
+/// When a shard is over its share it goes down to this part of it.
+const KEEP: (u64, u64) = (15, 16);
+/// Bytes of an entry beside its state: its place in the table, the allocator's part.
+const OVERHEAD: u64 = 48;
+
+/// Entities, bytes, evictions of a shard.
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    pub entities: Vec<u64>,
+    pub bytes: Vec<u64>,
+    pub evicted: u64,
+    pub expired: u64,
+    /// Given up although not stored.
+    pub lost: u64,
+    /// Waiting to be stored.
+    pub dirty: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Shard {
+    layouts: Arc<[Layout]>,
+    share: u64,
+    table: HashTable<Box<Entry>>,
+    dirty: Vec<EntityId>,
+    pub totals: Totals,
+}
+
+/// Keys are keyed hashes already: no further hashing, only the type is mixed in.
+pub(super) fn hash(id: EntityId) -> u64 {
+    id.key.low64() ^ (u64::from(id.kind.0) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+impl Shard {
+    pub(super) fn new(layouts: Arc<[Layout]>, share: u64) -> Self {
+        let totals = Totals { entities: vec![0; layouts.len()], bytes: vec![0; layouts.len()], ..Totals::default() };
+        Self { layouts, share, table: HashTable::new(), dirty: Vec::new(), totals }
+    }
+
+    pub(super) fn find(&self, entity: EntityId) -> Option<&Entry> {
+        self.table.find(hash(entity), |entry| entry.id == entity).map(AsRef::as_ref)
+    }
+
+    /// Lends an entry, made when need be, keeps the accounts and lists it when it has something to flush.
+    pub(super) fn change<T>(&mut self, entity: EntityId, now: Timestamp, change: impl FnOnce(&mut Entry, &Layout) -> T) -> Option<T> {
+        let kind = entity.kind.index();
+        let layout = self.layouts.get(kind)?;
+        let mut made = false;
+        let entry = self.table.entry(hash(entity), |entry| entry.id == entity, |entry| hash(entry.id)).or_insert_with(|| {
+            made = true;
+            Box::new(Entry::new(entity, now))
+        });
+        let entry = entry.into_mut();
+        let (before, was_dirty) = (entry.weight, entry.is_dirty());
+        let result = change(entry, layout);
+        entry.weight = OVERHEAD + entry.bytes(layout);
+        if entry.is_dirty() && !entry.queued {
+            entry.queued = true;
+            self.dirty.push(entity);
+        }
+        self.totals.dirty = self.totals.dirty + u64::from(entry.is_dirty()) - u64::from(was_dirty);
+        if let (Some(entities), Some(bytes)) = (self.totals.entities.get_mut(kind), self.totals.bytes.get_mut(kind)) {
+            *entities += u64::from(made);
+            *bytes = *bytes + entry.weight - before;
+        }
+        if made && self.totals.bytes.iter().sum::<u64>() > self.share {
+            self.evict(entity);
+        }
+        Some(result)
+    }
+
+    /// The same for what happens to the entity: history that its TTL has outlived is forgotten first.
+    pub(super) fn happen<T>(&mut self, entity: EntityId, now: Timestamp, change: impl FnOnce(&mut Entry, &Layout) -> T) -> Option<T> {
+        let mut expired = false;
+        let result = self.change(entity, now, |entry, layout| {
+            expired = entry.expired(layout, now);
+            if expired {
+                entry.renew(layout, now);
+            }
+            change(entry, layout)
+        });
+        self.totals.expired += u64::from(expired);
+        result
+    }
+
+    /// The slots of an entity as they stand.
+    pub(super) fn lend(&self, entity: EntityId, now: Timestamp, policy: &mut PolicyState) {
+        let (Some(entry), Some(layout)) = (self.find(entity), self.layouts.get(entity.kind.index())) else { return };
+        if !entry.expired(layout, now) {
+            policy.slots.extend(entry.view.slots().map(|(tag, slot)| (entity.kind, tag, slot)));
+        }
+    }
+
+    /// At most so many of the writes that are due, each with a flush of its own.
+    pub(super) fn due(&mut self, most: usize, now: Timestamp, mut flush: impl FnMut() -> Flush) -> Vec<Write> {
+        let most = most.min(self.dirty.len());
+        let dirty: Vec<EntityId> = self.dirty.drain(..most).collect();
+        let mut writes = Vec::with_capacity(most);
+        for entity in dirty {
+            if self.find(entity).is_none() {
+                continue;
+            }
+            let write = self.change(entity, now, |entry, layout| {
+                let write = entry.next_write(layout, flush());
+                // Kept out of the list while its write is on its way: the answer puts it there again when need be.
+                entry.queued = write.is_some() || entry.is_in_flight();
+                write
+            });
+            writes.extend(write.flatten());
+        }
+        writes
+    }
+
+    /// What the script answered.
+    pub(super) fn answered(&mut self, (entity, flush): (EntityId, Flush), written: Written, now: Timestamp) -> Outcome {
+        if self.find(entity).is_none() {
+            return Outcome::Stale;
+        }
+        let outcome = self.change(entity, now, |entry, layout| {
+            let outcome = entry.answered(layout, flush, written, now);
+            if !matches!(outcome, Outcome::Stale) {
+                entry.queued = entry.is_in_flight();
+            }
+            outcome
+        });
+        outcome.unwrap_or(Outcome::Stale)
+    }
+
+    /// Gives up what was touched longest ago until the shard is within its share; never the one that is being made.
+    fn evict(&mut self, making: EntityId) {
+        let mut order: Vec<(bool, Timestamp, EntityId, u64)> = self
+            .table
+            .iter()
+            .filter(|entry| entry.id != making)
+            .map(|entry| (entry.is_dirty(), entry.touched, entry.id, entry.weight))
+            .collect();
+        order.sort_unstable();
+        let mut held = self.totals.bytes.iter().sum::<u64>();
+        let goal = self.share / KEEP.1 * KEEP.0;
+        for (dirty, _, id, weight) in order {
+            if held <= goal {
+                break;
+            }
+            held -= weight;
+            if let Ok(found) = self.table.find_entry(hash(id), |entry| entry.id == id) {
+                let (entry, _) = found.remove();
+                let kind = entry.id.kind.index();
+                if let (Some(entities), Some(bytes)) = (self.totals.entities.get_mut(kind), self.totals.bytes.get_mut(kind)) {
+                    *entities -= 1;
+                    *bytes -= entry.weight;
+                }
+                self.totals.evicted += 1;
+                self.totals.lost += u64::from(dirty);
+                self.totals.dirty -= u64::from(dirty);
+            }
+        }
+    }
+}
