@@ -14,7 +14,7 @@ CARGO := cargo
 BIN := target/release
 SEED ?= 1
 
-.PHONY: help setup setup-tests build run serve test soak bench eval train fuzz lint check-path proto-baseline clean
+.PHONY: help setup setup-tests build run serve test soak bench eval train fuzz lint check-path check-features proto-baseline clean
 
 help: ## Lists the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -58,6 +58,9 @@ fuzz: ## Feeds random bytes to every parser for a while
 
 check-path: setup-tests build ## What the main job requires, each figure beside its bar
 	@python3 tests/check_path.py
+
+check-features: setup-tests build ## What state in Redis requires, each figure beside its bar
+	@python3 tests/check_features.py
 
 proto-baseline: setup-tests ## Accepts the contract as it stands as the one to stay compatible with
 	@cd proto && buf build -o baseline.binpb

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the test suites need beside Rust and Python: promtool (Debian), cargo-nextest and cargo-deny (crates.io).
+# Installs what the test suites need beside Rust and Python: promtool, Redis and openssl (Debian), cargo-nextest and cargo-deny (crates.io).
 # Idempotent. Everything that is not a system package goes below target/tools.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -25,5 +25,8 @@ tool() { # cargo subcommand, version
 
 mkdir -p target
 package promtool prometheus
+package redis-server redis-server
+package redis-cli redis-tools
+package openssl openssl
 tool nextest "$NEXTEST_VERSION"
 tool deny "$DENY_VERSION"

@@ -180,8 +180,56 @@ section! {
 section! {
     /// `[store]`
     StoreSection {
+        /// Where state lives.
+        kind: String = "embedded".to_owned(),
         /// Memory, MiB.
         max_mb: u64 = 1024,
+        /// How Redis is reached.
+        redis: RedisSection = RedisSection::default(),
+    }
+}
+
+section! {
+    /// `[store.redis]`
+    RedisSection {
+        /// How the servers stand to each other.
+        topology: String = "single".to_owned(),
+        /// Server, Sentinels, or nodes of the Cluster.
+        addresses: Vec<String> = vec!["127.0.0.1:6379".to_owned()],
+        /// Name of the master that the Sentinels watch.
+        master: String = "mymaster".to_owned(),
+        /// ACL user.
+        username: Option<String> = None,
+        /// File with its password.
+        password_file: Option<PathBuf> = None,
+        /// User of the Sentinels.
+        sentinel_username: Option<String> = None,
+        /// File with its password.
+        sentinel_password_file: Option<PathBuf> = None,
+        /// Whether connections are encrypted.
+        tls: bool = false,
+        /// Authority of the servers' certificates, PEM.
+        ca: Option<PathBuf> = None,
+        /// Client certificate, PEM.
+        certificate: Option<PathBuf> = None,
+        /// Its key, PEM.
+        key: Option<PathBuf> = None,
+        /// Database number.
+        database: i64 = 0,
+        /// First part of every key.
+        prefix: String = "tt".to_owned(),
+        /// Longest wait for stored state before an answer, microseconds.
+        read_deadline_us: u64 = 1000,
+        /// Interval of writes, milliseconds.
+        flush_ms: u64 = 100,
+        /// Longest wait for a write's answer, milliseconds.
+        flush_deadline_ms: u64 = 2000,
+        /// A hot entity is read from memory while its copy is younger than this, milliseconds.
+        lag_ms: u64 = 500,
+        /// Whether the answer waits for the write.
+        acknowledge: String = "async".to_owned(),
+        /// Redis replicas that must have it.
+        replicas: u32 = 0,
     }
 }
 
@@ -290,6 +338,7 @@ impl Config {
                 return refuse(key, listen.clone(), allowed);
             }
         }
+        self.check_redis(path)?;
         let ranges: [(&'static str, u64, std::ops::RangeInclusive<u64>, &'static str); 10] = [
             ("scoring.max_concurrent", self.scoring.max_concurrent as u64, 1..=1_000_000, "1 to 1,000,000"),
             ("scoring.deadline_ms", self.scoring.deadline_ms, 1..=60_000, "1 to 60,000"),
@@ -321,6 +370,39 @@ impl Config {
             return refuse("access.certificate", "partly set".to_owned(), "certificate, key and client_ca together, or none of them");
         }
         self.check_reach(path)
+    }
+
+    fn check_redis(&self, path: &Path) -> Result<(), ConfigError> {
+        let redis = &self.store.redis;
+        let refuse =
+            |key, value: &str, allowed| Err(ConfigError::Value { path: path.to_path_buf(), key, value: value.to_owned(), allowed });
+        for (key, value, allowed, words) in [
+            ("store.kind", &self.store.kind, &["embedded", "redis"][..], "embedded, redis"),
+            ("store.redis.topology", &redis.topology, &["single", "sentinel", "cluster"], "single, sentinel, cluster"),
+            ("store.redis.acknowledge", &redis.acknowledge, &["async", "sync"], "async, sync"),
+        ] {
+            if !allowed.contains(&value.as_str()) {
+                return refuse(key, value, words);
+            }
+        }
+        for (key, value, range, words) in [
+            ("store.redis.read_deadline_us", redis.read_deadline_us, 100..=1_000_000, "100 to 1,000,000"),
+            ("store.redis.flush_ms", redis.flush_ms, 5..=10_000, "5 to 10,000"),
+            ("store.redis.flush_deadline_ms", redis.flush_deadline_ms, 10..=60_000, "10 to 60,000"),
+            ("store.redis.lag_ms", redis.lag_ms, 0..=60_000, "0 to 60,000"),
+        ] {
+            if !range.contains(&value) {
+                return refuse(key, &value.to_string(), words);
+            }
+        }
+        if redis.certificate.is_some() != redis.key.is_some() {
+            return refuse("store.redis.certificate", "set without its key, or the key without it", "both or none");
+        }
+        if let Some(address) = redis.addresses.iter().find(|address| address.contains('@')) {
+            let allowed = "host:port; user and password stand in `username` and `password_file`";
+            return refuse("store.redis.addresses", address.rsplit('@').next().unwrap_or_default(), allowed);
+        }
+        Ok(())
     }
 
     /// What others can reach must know who they are.
@@ -365,6 +447,11 @@ mod tests {
             ("[scoring]\nmax_concurrent = 0", &["scoring.max_concurrent", "`0`", "1 to 1,000,000"]),
             ("[scoring]\nlissten = \"x\"", &["telltale.toml", "line 2", "lissten", "listen"]),
             ("[policy]\nmode = \"loud\"", &["policy.mode", "loud", "monitor"]),
+            ("[store]\nkind = \"etcd\"", &["store.kind", "etcd", "embedded, redis"]),
+            ("[store.redis]\ntopology = \"ring\"", &["store.redis.topology", "ring", "sentinel"]),
+            ("[store.redis]\nflush_ms = 0", &["store.redis.flush_ms", "`0`", "5 to 10,000"]),
+            ("[store.redis]\naddresses = [\"u:secret@h:1\"]", &["store.redis.addresses", "h:1", "password_file"]),
+            ("[store.redis]\nkey = \"k\"", &["store.redis.certificate", "both or none"]),
             ("[store]\nmax_mb = \"many\"", &["telltale.toml", "line 2", "many"]),
             ("[access]\nkey = \"k\"", &["access.certificate", "together"]),
         ];

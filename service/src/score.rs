@@ -14,7 +14,7 @@ use telltale_features::event::EntityEvents;
 use telltale_features::hash::Hasher;
 use telltale_features::kernel::slots::PolicyState;
 use telltale_features::schema::{Fields, Schema};
-use telltale_features::store::embedded::EmbeddedStore;
+use telltale_features::store::any::AnyStore;
 use telltale_features::store::{History, Moment, Order, Sequence, Store};
 use telltale_features::time::{Clock, Timestamp};
 use telltale_features::vector::FeatureVector;
@@ -28,11 +28,11 @@ use crate::journal::Journal;
 use crate::verdict::{self, Timings};
 
 /// Everything that scoring needs, shared by all workers.
-pub struct Engine<S = EmbeddedStore> {
+pub struct Engine<S = AnyStore> {
     /// What is counted of whom.
     pub schema: Arc<Schema>,
     /// Identification and redaction.
-    pub door: Door,
+    pub door: Arc<Door>,
     /// Entity state.
     pub store: S,
     /// Keys of tokens and entities.
@@ -98,12 +98,29 @@ pub struct Assessed {
 pub type Told<'a> = (&'a Admitted, &'a Fields<'a>);
 
 impl<S: Store> Engine<S> {
+    /// An engine with the same schema, door, keys and snapshot over another store, without a journal: what a shared store must not be
+    /// told again is replayed into it.
+    pub fn beside<T: Store>(&self, store: T) -> Engine<T> {
+        Engine {
+            schema: Arc::clone(&self.schema),
+            door: Arc::clone(&self.door),
+            store,
+            hasher: self.hasher.clone(),
+            clock: Arc::clone(&self.clock),
+            force: ArcSwap::from(self.force.load_full()),
+            changing: Mutex::new(()),
+            calibrator: Mutex::new(Calibrator::new(&self.in_force().bundle, self.calibrator_options.clone())),
+            calibrator_options: self.calibrator_options.clone(),
+            journal: Journal::default(),
+        }
+    }
+
     /// Puts the parts together.
     pub fn new(parts: Parts<S>) -> Self {
         let calibrator_options = CalibratorOptions::of(&parts.schema, parts.calibration_rows);
         let calibrator = Calibrator::new(&parts.force.bundle, calibrator_options.clone());
         Self {
-            door: Door::new(Arc::clone(&parts.schema), parts.hasher.clone()),
+            door: Arc::new(Door::new(Arc::clone(&parts.schema), parts.hasher.clone())),
             schema: parts.schema,
             store: parts.store,
             hasher: parts.hasher,

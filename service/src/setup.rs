@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use telltale_features::hash::Hasher;
 use telltale_features::schema::Schema;
+use telltale_features::store::any::AnyStore;
 use telltale_features::store::embedded::{EmbeddedOptions, EmbeddedStore};
+use telltale_features::store::redis::{Acknowledge, Credentials, RedisOptions, RedisOptionsError, RedisStore, Secret, Tls, Topology};
 use telltale_features::time::{Clock, Timestamp};
 use telltale_features::yaml::Problems;
 use telltale_models::{Bundle, ModelError, Repository, RuntimeOptions};
@@ -36,6 +39,20 @@ pub enum SetupError {
     /// The model repository cannot be read.
     #[error("{0}")]
     Models(#[from] ModelError),
+    /// A password or certificate for Redis cannot be read.
+    #[error("cannot read `{}` ({key}): {source}", path.display())]
+    RedisFile {
+        /// Configuration key.
+        key: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The Redis store cannot be used as configured.
+    #[error("{0}")]
+    Redis(#[from] RedisOptionsError),
 }
 
 /// The system's clock: the only place that asks it.
@@ -60,31 +77,112 @@ pub fn schema(path: Option<&Path>) -> Result<Schema, SetupError> {
     Ok(Schema::from_sources(&files)?)
 }
 
-/// Puts an engine together.
+/// Puts an engine together on the embedded store: replay, evaluation, and `serve` unless it is told otherwise.
 ///
 /// # Errors
 /// When schema or policy cannot be used, or the model repository cannot be read. A model that fails is only listed.
-pub fn engine(
+pub fn engine(config: &Config, lanes: usize, hasher: Hasher, clock: Arc<dyn Clock>, journal: Journal) -> Result<Arc<Engine>, SetupError> {
+    Ok(Arc::new(Engine::new(parts(config, lanes, hasher, clock, journal)?)))
+}
+
+/// The same on the store that the configuration names.
+///
+/// # Errors
+/// As [`engine`], and when the options for Redis cannot be used. A Redis that cannot be reached is no error: state is kept here until
+/// it can.
+pub async fn serving_engine(
     config: &Config,
     lanes: usize,
     hasher: Hasher,
     clock: Arc<dyn Clock>,
     journal: Journal,
-) -> Result<Arc<Engine<EmbeddedStore>>, SetupError> {
+) -> Result<Arc<Engine>, SetupError> {
+    let mut parts = parts(config, lanes, hasher, Arc::clone(&clock), journal)?;
+    if config.store.kind == "redis" {
+        let options = redis_options(config)?;
+        parts.store = RedisStore::start(options, parts.schema.plans(), clock).await?.into();
+    }
+    Ok(Arc::new(Engine::new(parts)))
+}
+
+fn parts(config: &Config, lanes: usize, hasher: Hasher, clock: Arc<dyn Clock>, journal: Journal) -> Result<Parts<AnyStore>, SetupError> {
     let schema = Arc::new(schema(config.schema.path.as_deref())?);
     let source = PolicySource::read(config.policy.path.as_deref(), config.policy.mode.as_deref())?;
     let policy = source.compile(&schema)?;
     let bundle = bundle(config, &schema, lanes)?;
-    let max_bytes = config.store.max_mb << 20;
-    Ok(Arc::new(Engine::new(Parts {
-        store: EmbeddedStore::new(schema.plans(), EmbeddedOptions { max_bytes }),
+    Ok(Parts {
+        store: embedded(config, &schema).into(),
         force: InForce::new(policy, source, bundle, &schema),
         schema,
         hasher,
         clock,
         calibration_rows: config.models.calibration_rows,
         journal,
-    })))
+    })
+}
+
+/// An empty embedded store.
+pub fn embedded(config: &Config, schema: &Schema) -> EmbeddedStore {
+    EmbeddedStore::new(schema.plans(), EmbeddedOptions { max_bytes: config.store.max_mb << 20 })
+}
+
+/// What `[store.redis]` says, with its passwords and certificates read.
+///
+/// # Errors
+/// When a file cannot be read.
+fn redis_options(config: &Config) -> Result<RedisOptions, SetupError> {
+    let redis = &config.store.redis;
+    let password = |key, path: &Option<PathBuf>| -> Result<Option<Secret>, SetupError> {
+        Ok(read(key, path)?.map(|text| Secret(String::from_utf8_lossy(&text).trim_end_matches(['\n', '\r']).to_owned())))
+    };
+    let tls = if redis.tls {
+        let (certificate, key) = (read("store.redis.certificate", &redis.certificate)?, read("store.redis.key", &redis.key)?);
+        Some(Tls { authority: read("store.redis.ca", &redis.ca)?, identity: certificate.zip(key) })
+    } else {
+        None
+    };
+    let random = Path::new("/dev/urandom");
+    let mut options = RedisOptions::single("", random_number(random).map_err(|source| file_error("its random number", random, source))?);
+    options.topology = match redis.topology.as_str() {
+        "sentinel" => Topology::Sentinel { master: redis.master.clone() },
+        "cluster" => Topology::Cluster,
+        _ => Topology::Single,
+    };
+    options.addresses.clone_from(&redis.addresses);
+    options.credentials =
+        Credentials { username: redis.username.clone(), password: password("store.redis.password_file", &redis.password_file)? };
+    options.sentinel_credentials = Credentials {
+        username: redis.sentinel_username.clone(),
+        password: password("store.redis.sentinel_password_file", &redis.sentinel_password_file)?,
+    };
+    options.tls = tls;
+    options.database = redis.database;
+    options.prefix.clone_from(&redis.prefix);
+    options.max_bytes = config.store.max_mb << 20;
+    options.read_deadline = Duration::from_micros(redis.read_deadline_us);
+    options.flush_every = Duration::from_millis(redis.flush_ms);
+    options.flush_deadline = Duration::from_millis(redis.flush_deadline_ms);
+    options.lag = Duration::from_millis(redis.lag_ms);
+    options.acknowledge = match redis.acknowledge.as_str() {
+        "sync" => Acknowledge::Synchronous { replicas: redis.replicas },
+        _ => Acknowledge::Asynchronous,
+    };
+    Ok(options)
+}
+
+fn read(key: &'static str, path: &Option<PathBuf>) -> Result<Option<Vec<u8>>, SetupError> {
+    path.as_ref().map(|path| std::fs::read(path).map_err(|source| file_error(key, path, source))).transpose()
+}
+
+fn file_error(key: &'static str, path: &Path, source: std::io::Error) -> SetupError {
+    SetupError::RedisFile { key, path: path.to_path_buf(), source }
+}
+
+/// The number of this process among the writers of a blob: new at every start.
+fn random_number(source: &Path) -> std::io::Result<u64> {
+    let mut bytes = [0; 8];
+    std::io::Read::read_exact(&mut std::fs::File::open(source)?, &mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 /// Loads the models of a configuration; without a repository, none.

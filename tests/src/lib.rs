@@ -9,6 +9,7 @@ pub mod http;
 pub mod load;
 pub mod pacer;
 pub mod process;
+pub mod redis;
 pub mod stand;
 pub mod traffic;
 pub mod web;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use telltale_features::door::Admitted;
 use telltale_features::entity::EntityId;
 use telltale_features::event::EntityEvents;
-use telltale_features::store::embedded::{EPOCH, EmbeddedStore, Step};
+use telltale_features::store::embedded::{EPOCH, Step};
 use telltale_features::store::{History, Moment, Order};
 use telltale_models::{Finished, Lane};
 use telltale_proto::journal::v1 as journal;
@@ -76,7 +76,7 @@ pub type Take<'t> = dyn FnMut(Output) -> Result<(), ReplayError> + 't;
 
 /// Gathers operations and executes them.
 pub struct Batch {
-    engine: Arc<Engine<EmbeddedStore>>,
+    engine: Arc<Engine>,
     threads: usize,
     wanted: Wanted,
     ops: Vec<Op>,
@@ -92,7 +92,7 @@ pub struct Batch {
 
 impl Batch {
     /// An empty batch.
-    pub fn new(engine: &Arc<Engine<EmbeddedStore>>, threads: usize, wanted: Wanted, learns: bool) -> Self {
+    pub fn new(engine: &Arc<Engine>, threads: usize, wanted: Wanted, learns: bool) -> Self {
         Self {
             engine: Arc::clone(engine),
             threads: threads.max(1),
@@ -244,7 +244,7 @@ impl Op {
     }
 }
 
-fn render(engine: &Engine<EmbeddedStore>, wanted: Wanted, scored: Scored, recorded: Option<journal::Decided>) -> Output {
+fn render(engine: &Engine, wanted: Wanted, scored: Scored, recorded: Option<journal::Decided>) -> Output {
     let journalled = engine.journal().stats().is_some();
     let mut verdict =
         (wanted.verdict || wanted.line || journalled || recorded.is_some()).then(|| verdict::verdict(&scored, &engine.schema));

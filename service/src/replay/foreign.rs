@@ -9,7 +9,6 @@ use std::sync::Arc;
 use telltale_features::domain::{Aggregate, Context, Label, Outcome, Transaction};
 use telltale_features::door::Admitted;
 use telltale_features::event::EntityEvents;
-use telltale_features::store::embedded::EmbeddedStore;
 use telltale_features::store::{Moment, Order, Sequence, Store};
 use telltale_features::time::{ManualClock, Timestamp};
 
@@ -28,7 +27,7 @@ const HOUR_US: i64 = 3_600_000_000;
 
 /// Replays lines.
 pub fn replay_lines(
-    engine: &Arc<Engine<EmbeddedStore>>,
+    engine: &Arc<Engine>,
     options: &ReplayOptions,
     take: &mut dyn FnMut(Output) -> Result<(), ReplayError>,
 ) -> Result<Summary, ReplayError> {
@@ -53,7 +52,7 @@ pub fn replay_lines(
 }
 
 struct Foreign<'o> {
-    engine: Arc<Engine<EmbeddedStore>>,
+    engine: Arc<Engine>,
     options: &'o ReplayOptions,
     batch: Batch,
     summary: Summary,
@@ -73,7 +72,7 @@ struct Known {
 }
 
 impl<'o> Foreign<'o> {
-    fn new(engine: &Arc<Engine<EmbeddedStore>>, options: &'o ReplayOptions) -> Self {
+    fn new(engine: &Arc<Engine>, options: &'o ReplayOptions) -> Self {
         let wanted = Wanted { verdict: false, line: options.verdicts.is_some() };
         // A store that already holds something goes on from there.
         let head = engine.store.moment(Order::Recorded(Moment::default()));

@@ -19,8 +19,6 @@ mod tests;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use telltale_features::store::embedded::EmbeddedStore;
-
 use crate::score::Engine;
 
 pub use batch::Output;
@@ -98,7 +96,7 @@ impl ReplayError {
 ///
 /// # Errors
 /// When the input cannot be read, an output cannot be written, or a line is malformed under `--strict`.
-pub fn replay(engine: &Arc<Engine<EmbeddedStore>>, options: &ReplayOptions) -> Result<Summary, ReplayError> {
+pub fn replay(engine: &Arc<Engine>, options: &ReplayOptions) -> Result<Summary, ReplayError> {
     let mut outputs = Outputs::create(engine, options)?;
     let mut summary = feed(engine, options, &mut |output| outputs.take(output))?;
     outputs.finish(&mut summary)?;
@@ -110,7 +108,7 @@ pub fn replay(engine: &Arc<Engine<EmbeddedStore>>, options: &ReplayOptions) -> R
 /// # Errors
 /// As [`replay`].
 pub fn feed(
-    engine: &Arc<Engine<EmbeddedStore>>,
+    engine: &Arc<Engine>,
     options: &ReplayOptions,
     take: &mut dyn FnMut(Output) -> Result<(), ReplayError>,
 ) -> Result<Summary, ReplayError> {
@@ -130,7 +128,7 @@ struct Outputs {
 }
 
 impl Outputs {
-    fn create(engine: &Engine<EmbeddedStore>, options: &ReplayOptions) -> Result<Self, ReplayError> {
+    fn create(engine: &Engine, options: &ReplayOptions) -> Result<Self, ReplayError> {
         let verdicts = match &options.verdicts {
             None => None,
             Some(path) => {

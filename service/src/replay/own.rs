@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use telltale_features::door::Admitted;
-use telltale_features::store::embedded::EmbeddedStore;
 use telltale_features::store::{Moment, Order, Sequence, Store};
 use telltale_features::time::Timestamp;
 use telltale_proto::journal::v1::{JournalRecord, Observed, journal_record::Kind};
@@ -20,7 +19,7 @@ use crate::score::{Engine, weighted};
 
 /// Replays a journal.
 pub fn replay_journal(
-    engine: &Arc<Engine<EmbeddedStore>>,
+    engine: &Arc<Engine>,
     options: &ReplayOptions,
     take: &mut dyn FnMut(Output) -> Result<(), ReplayError>,
 ) -> Result<Summary, ReplayError> {
@@ -43,7 +42,7 @@ pub fn replay_journal(
 }
 
 struct Own<'o> {
-    engine: Arc<Engine<EmbeddedStore>>,
+    engine: Arc<Engine>,
     options: &'o ReplayOptions,
     batch: Batch,
     summary: Summary,
@@ -53,7 +52,7 @@ struct Own<'o> {
 }
 
 impl<'o> Own<'o> {
-    fn new(engine: &Arc<Engine<EmbeddedStore>>, options: &'o ReplayOptions) -> Self {
+    fn new(engine: &Arc<Engine>, options: &'o ReplayOptions) -> Self {
         let wanted = Wanted { verdict: false, line: options.verdicts.is_some() };
         let latest = (*engine.in_force()).clone();
         Self {

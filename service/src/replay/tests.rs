@@ -4,7 +4,6 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use telltale_features::store::embedded::EmbeddedStore;
 use telltale_features::time::ManualClock;
 use telltale_proto::{json, v1};
 
@@ -14,7 +13,7 @@ use crate::journal::Journal;
 use crate::score::Engine;
 use crate::{convert, setup, token};
 
-fn engine() -> Arc<Engine<EmbeddedStore>> {
+fn engine() -> Arc<Engine> {
     let hasher = token::replay_keyring().hasher();
     setup::engine(&Config::default(), 2, hasher, Arc::new(ManualClock::default()), Journal::default()).unwrap()
 }

@@ -148,6 +148,11 @@ impl Decisions {
         if unsaved { self.save() } else { Ok(()) }
     }
 
+    /// The one of that identifier.
+    pub fn find(&self, id: &str) -> Option<v1::Decision> {
+        self.inner.lock().table.get(id).cloned()
+    }
+
     /// All of them, newest first.
     pub fn list(&self) -> Vec<v1::Decision> {
         let mut all: Vec<v1::Decision> = self.inner.lock().table.values().cloned().collect();
@@ -208,7 +213,8 @@ impl Inner {
     }
 }
 
-fn has_ended(decision: &v1::Decision, now: Timestamp) -> bool {
+/// Whether a decision holds no more.
+pub(super) fn has_ended(decision: &v1::Decision, now: Timestamp) -> bool {
     decision.until.as_ref().is_some_and(|until| until.seconds * 1_000_000 + i64::from(until.nanos) / 1_000 <= now.micros())
 }
 

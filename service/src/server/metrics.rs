@@ -42,6 +42,7 @@ pub struct Metrics {
     entity_bytes: IntGauge,
     evicted: IntGauge,
     expired: IntGauge,
+    shared: IntGaugeVec,
     journal: IntGaugeVec,
 }
 
@@ -97,6 +98,7 @@ impl Metrics {
             entity_bytes: gauge("telltale_store_bytes", "Bytes of entity state held.")?,
             evicted: gauge("telltale_store_evicted", "Entities given up for want of room since the start.")?,
             expired: gauge("telltale_store_expired", "Entities whose time to live had passed since the start.")?,
+            shared: gauges("telltale_store_shared", "The shared store: counts since the start, and how it stands.", "what")?,
             journal: gauges("telltale_journal", "The journal since the start.", "what")?,
             registry,
         })
@@ -121,6 +123,9 @@ impl Metrics {
         self.entity_bytes.set(signed(store.bytes.iter().sum()));
         self.evicted.set(signed(store.evicted));
         self.expired.set(signed(store.expired));
+        for (what, value) in store.shared {
+            self.shared.with_label_values(&[what]).set(signed(value));
+        }
         if let Some(stats) = engine.journal().stats() {
             let JournalStats { written, lost, gaps, bytes, failures } = stats;
             let all = [("written", written), ("lost", lost), ("gaps", gaps), ("bytes", bytes), ("failures", failures)];

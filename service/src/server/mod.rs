@@ -16,6 +16,7 @@ mod metrics;
 mod overrides;
 mod reload;
 mod run;
+mod sharing;
 mod stream;
 mod warm;
 mod wire;
@@ -27,8 +28,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use telltale_features::domain::{Context, Outcome};
-use telltale_features::store::embedded::EmbeddedStore;
+use telltale_features::domain::{Context, HttpResponse, Outcome};
+use telltale_features::store::Durability;
 use telltale_models::Lane;
 use telltale_proto::v1;
 use tokio::sync::watch;
@@ -52,7 +53,7 @@ use wire::Sealed;
 
 /// Everything that the RPCs share.
 pub struct Service {
-    engine: Arc<Engine<EmbeddedStore>>,
+    engine: Arc<Engine>,
     memory: Arc<Memory>,
     admission: Arc<Admission>,
     decisions: Decisions,
@@ -96,7 +97,7 @@ impl Service {
             Entered::First { turn, conflict } => {
                 self.metrics.id_conflicts.inc_by(u64::from(conflict));
                 let scored = self.engine.score(admitted, watch, Lane(lane() % self.lanes)).await;
-                self.decided(&scored, turn, answer).await
+                self.decided(&scored, turn, answer, deadline).await
             }
         };
         self.metrics.seconds.observe(arrived.elapsed().as_secs_f64());
@@ -104,7 +105,7 @@ impl Service {
     }
 
     /// Everything that follows a decision: verdict, journal, denials, memory, and outcomes that came before it.
-    async fn decided(&self, scored: &Scored, turn: Turn, answer: Option<telltale_features::domain::HttpResponse>) -> Sealed {
+    async fn decided(&self, scored: &Scored, turn: Turn, answer: Option<HttpResponse>, deadline: Instant) -> Sealed {
         let schema = &self.engine.schema;
         let mut verdict = verdict::verdict(scored, schema);
         self.engine.record_decision(scored, convert::decision_digest(&mut verdict));
@@ -112,6 +113,7 @@ impl Service {
         let context = schema.context(&scored.admitted, scored.history.event_time);
         verdict.context = token::seal(&self.engine.hasher, &context, schema).into();
         verdict.timings = Some(verdict::timings(&scored.timings));
+        verdict.durability = self.durability(scored, deadline).await.to_owned();
         self.metrics.decided.with_label_values(&[scored.decision.action.name()]).inc();
         self.metrics.would.with_label_values(&[scored.decision.would.name()]).inc();
         self.metrics.clamped_times.inc_by(u64::from(scored.history.clamped));
@@ -128,6 +130,18 @@ impl Service {
             }
         }
         verdict
+    }
+
+    /// Whether what was decided is stored, where a store is asked to say so; waits for it within the deadline.
+    async fn durability(&self, scored: &Scored, deadline: Instant) -> &'static str {
+        let Some(redis) = self.engine.store.redis() else { return "" };
+        // A tenth is left for the way back.
+        let patience = deadline.saturating_duration_since(present()).mul_f64(0.9);
+        match redis.settle(&scored.admitted.subjects, patience).await {
+            Durability::Asynchronous => "",
+            Durability::Durable => "durable",
+            Durability::Pending => "pending",
+        }
     }
 
     /// Takes an outcome; true when it was taken before.

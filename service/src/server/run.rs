@@ -17,7 +17,6 @@ use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use super::Service;
 use super::access::{Access, AccessError, Role};
 use super::admission::Admission;
 use super::api::Api;
@@ -29,6 +28,7 @@ use super::metrics::Metrics;
 use super::reload::PolicyWatch;
 use super::stream::Scorer;
 use super::warm::warm;
+use super::{Service, sharing};
 use crate::config::Config;
 use crate::journal::Journal;
 use crate::replay::{Format, ReplayError};
@@ -87,6 +87,9 @@ pub enum ServeError {
     Task(String),
 }
 
+/// Longest wait for the last writes to a shared store.
+const LAST_FLUSH: Duration = Duration::from_secs(5);
+
 /// What the command line adds to the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct ServeOptions {
@@ -110,6 +113,7 @@ pub struct Running {
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<Result<(), ServeError>>>,
     chores: JoinHandle<()>,
+    sharing: JoinHandle<()>,
     health: HealthReporter,
     sockets: Vec<PathBuf>,
     drain: Duration,
@@ -140,7 +144,7 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
 
     let lanes = crate::cli::threads(config.scoring.threads);
     let journal = Journal::default();
-    let engine = setup::engine(&config, lanes, keys.hasher(), Arc::new(SystemClock), journal)?;
+    let engine = setup::serving_engine(&config, lanes, keys.hasher(), Arc::new(SystemClock), journal).await?;
     let now = setup::SystemClock;
     let now = telltale_features::time::Clock::now(&now);
     let table = config.data.join("decisions.ndjson");
@@ -193,6 +197,7 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
 
     let (sockets, drain) = (sockets(&config), Duration::from_millis(config.scoring.drain_ms));
     let chores = tokio::spawn(chores(Arc::clone(&service), config, hangup));
+    let sharing = tokio::spawn(sharing::run(Arc::clone(&service)));
     service.ready.store(true, Ordering::Release);
     Ok(Running {
         service,
@@ -202,6 +207,7 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
         stop,
         listeners,
         chores,
+        sharing,
         health,
         sockets,
         drain,
@@ -241,7 +247,13 @@ impl Running {
         }
         self.service.admission.drain();
         self.chores.abort();
+        self.sharing.abort();
         let service = self.service;
+        if let Some(redis) = service.engine.store.redis()
+            && !redis.flush(LAST_FLUSH).await
+        {
+            tracing::error!("Redis did not take everything back; what was not written is lost");
+        }
         let closed = tokio::task::spawn_blocking(move || {
             let now = service.engine.clock().now();
             if let Err(error) = service.decisions.tick(now) {

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use telltale_features::store::embedded::EmbeddedStore;
+use telltale_features::store::any::AnyStore;
+use telltale_features::store::{Order, Store};
 use telltale_policy::Overrides;
 use telltale_proto::journal::v1::{Changed, DecisionChanged, journal_record::Kind};
 use telltale_proto::v1;
@@ -25,8 +26,15 @@ pub fn warm(service: &Arc<Service>, config: &Config, options: &ServeOptions) -> 
     let folder = config.data.join("journal");
     let own = config.journal.enabled && files(&folder).is_ok_and(|files| !files.is_empty());
     let configured = (*engine.in_force()).clone();
-    if own {
-        replay_into(service, folder.clone(), Format::Ndjson, options)?;
+    if own && engine.store.redis().is_some() {
+        // Redis holds the state already; what else a journal tells (places in the order, calibrations, verdicts given, sessions) comes
+        // from a replay beside it.
+        let beside = Arc::new(engine.beside(AnyStore::from(crate::setup::embedded(config, &engine.schema))));
+        replay_into(service, &beside, (folder.clone(), Format::Ndjson), options)?;
+        engine.store.moment(Order::Recorded(beside.store.moment(Order::Live(beside.clock()))));
+        engine.put_in_force((*beside.in_force()).clone());
+    } else if own {
+        replay_into(service, engine, (folder.clone(), Format::Ndjson), options)?;
     }
     if config.journal.enabled {
         let opened = engine.journal().open(JournalOptions {
@@ -51,7 +59,7 @@ pub fn warm(service: &Arc<Service>, config: &Config, options: &ServeOptions) -> 
         Some(_) if own => tracing::info!("the own journal was replayed; the warm-up input is not needed"),
         Some(input) => {
             engine.journal().set_patient(true);
-            replay_into(service, input.clone(), options.format, options)?;
+            replay_into(service, engine, (input.clone(), options.format), options)?;
             engine.journal().set_patient(false);
         }
         None => {}
@@ -60,7 +68,12 @@ pub fn warm(service: &Arc<Service>, config: &Config, options: &ServeOptions) -> 
     Ok(())
 }
 
-fn replay_into(service: &Arc<Service>, input: PathBuf, format: Format, options: &ServeOptions) -> Result<(), ServeError> {
+fn replay_into(
+    service: &Service,
+    engine: &Arc<Engine>,
+    (input, format): (PathBuf, Format),
+    options: &ServeOptions,
+) -> Result<(), ServeError> {
     tracing::info!(input = %input.display(), "replaying");
     let replayed = ReplayOptions {
         input,
@@ -72,7 +85,7 @@ fn replay_into(service: &Arc<Service>, input: PathBuf, format: Format, options: 
         progress: options.progress,
         recorded_policy: true,
     };
-    let summary = replay::feed(&service.engine, &replayed, &mut |output| {
+    let summary = replay::feed(engine, &replayed, &mut |output| {
         service.remember(&output.scored);
         Ok(())
     })?;
@@ -83,7 +96,7 @@ fn replay_into(service: &Arc<Service>, input: PathBuf, format: Format, options: 
 
 /// What is in force, at the beginning of a journal file: outside the order, so that a journal whose oldest files are gone still
 /// says what its first decisions were made with.
-fn describe(engine: &Engine<EmbeddedStore>, force: &InForce) {
+fn describe(engine: &Engine, force: &InForce) {
     let journal = engine.journal();
     let digest = engine.schema.digest().to_owned();
     journal.state(Kind::Changed(Changed { what: "schema".to_owned(), digest, ..Changed::default() }));
@@ -99,7 +112,7 @@ fn describe(engine: &Engine<EmbeddedStore>, force: &InForce) {
 }
 
 /// What changed while the server was down is a change like any other.
-fn bring_up_to_date(engine: &Engine<EmbeddedStore>, configured: &InForce, overrides: Overrides) {
+fn bring_up_to_date(engine: &Engine, configured: &InForce, overrides: Overrides) {
     let force = engine.in_force();
     if force.policy.digest() != configured.policy.digest() {
         let record = policy_record(&configured.policy, &configured.source, "start");
@@ -115,7 +128,8 @@ fn bring_up_to_date(engine: &Engine<EmbeddedStore>, configured: &InForce, overri
     }
 }
 
-fn change_override(engine: &Engine<EmbeddedStore>, ruling: &telltale_policy::Override, removed: bool) {
+/// Puts an override in force, or out of it, and journals that.
+pub(super) fn change_override(engine: &Engine, ruling: &telltale_policy::Override, removed: bool) {
     let decision = Some(convert::override_to_proto(ruling, None, &engine.schema));
     let record = Kind::Decision(DecisionChanged { decision, removed });
     engine.change(engine.live(), |force, _| {

@@ -20,5 +20,8 @@ mod parity;
 mod proxying;
 mod recovery;
 mod refusals;
+mod replicas;
+mod shared_state;
 mod stage;
+mod stores;
 mod wire;

@@ -12,7 +12,7 @@ use tonic::Code;
 use crate::stage::{acting_policy, score, telltale_ok};
 
 /// How often the scorer has seen the address, itself included.
-fn seen(verdict: &telltale_proto::v1::Verdict) -> u64 {
+pub fn seen(verdict: &telltale_proto::v1::Verdict) -> u64 {
     let reason = verdict.reasons.iter().find(|reason| reason.feature == "address.requests_10m");
     reason.and_then(|reason| reason.value).unwrap_or_else(|| panic!("no count in {:?}", verdict.reasons)) as u64
 }

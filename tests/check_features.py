@@ -1,0 +1,105 @@
+"""`make check-features`: what temporal features in Redis require, each figure beside its bar.
+
+Enters: the built programs and suites, `redis-server`. Leaves: a table on standard output and `target/check/features.json`; exit code 1
+when a bar is missed or a figure is absent. Measures, never mends.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+
+from check_path import WORK, Figure, run, show
+
+
+def suite(name: str, tests: tuple[tuple[str, str], ...]) -> Iterator[Figure]:
+    """One figure a test of the end-to-end suite: it passes, or its last words."""
+    for test, what in tests:
+        try:
+            done = run("cargo", "test", "--release", "--locked", "-p", "telltale-tests", "--test", "e2e", f"{name}::{test}")
+        except RuntimeError as error:
+            yield Figure(what, str(error).splitlines()[-1], "passes", holds=False)
+            continue
+        # A name that no test has passes as well, with nothing run.
+        yield Figure(what, "passes" if " 1 passed" in done else "absent: no such test", "passes", holds=" 1 passed" in done)
+
+
+def contract() -> Iterator[Figure]:
+    """One contract suite on every store, vectors identical to the last bit."""
+    yield from suite(
+        "stores",
+        (
+            ("a_single_redis_gives", "contract and vectors: embedded and a real redis-server"),
+            ("a_master_behind_sentinels_gives", "contract and vectors: Sentinel"),
+            ("a_cluster_gives", "contract and vectors: a Cluster of six processes"),
+        ),
+    )
+
+
+def replicas() -> Iterator[Figure]:
+    """Exactly mergeable aggregations of several writers equal one process's."""
+    yield from suite(
+        "replicas",
+        (
+            ("four_writers_on_the_same_keys", "4 writers, 5 hot and 400 cold keys: equal one process's"),
+            ("a_redis_that_persists", "the same, Redis killed and restarted in the middle"),
+            ("nothing_counts_twice", "the same, one answer in 50 lost after execution"),
+            ("twelve_writers", "12 writers on the same keys, one answer in 50 lost"),
+            ("slots_of_a_cluster_move", "Cluster slots moved under load: nothing lost"),
+            ("sentinels_make_another_master", "failover by Sentinel: nothing acknowledged lost"),
+            ("a_forgotten_entity", "a forgotten entity: late deltas do not bring it back"),
+            ("a_clock_ten_seconds_off", "a clock 10 s off: corrected, reported"),
+        ),
+    )
+
+
+def faults() -> Iterator[Figure]:
+    """Real processes fail; nobody waits past the deadline, the status tells the truth, recovery needs no hand."""
+    yield from suite(
+        "shared_state",
+        (
+            ("two_scorers_share", "scorer kill -9: at most a flush interval lost"),
+            ("a_paused_redis", "Redis stopped in its tracks"),
+            ("a_redis_that_comes_back_empty", "Redis killed, restarted empty"),
+            ("a_wrong_password", "wrong password"),
+            ("a_slow_way", "200 ms delay"),
+            ("a_full_redis", "maxmemory reached"),
+            ("in_sync_mode", "sync mode: durable, or pending by the deadline"),
+            ("an_encrypted_way", "TLS with certificates on both sides"),
+            ("an_override_soon", "an override holds on every scorer within 3 seconds"),
+        ),
+    )
+
+
+CHECKS: dict[str, Callable[[], Iterator[Figure]]] = {
+    "contract": contract,
+    "replicas": replicas,
+    "faults": faults,
+}
+
+
+def main() -> int:
+    """Runs the checks named, all by default; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checks", nargs="*", choices=[*CHECKS, []], default=list(CHECKS), help="which; all by default")
+    WORK.mkdir(parents=True, exist_ok=True)
+    everything: list[Figure] = []
+    for name in parser.parse_args().checks:
+        try:
+            for figure in CHECKS[name]():
+                show(figure)
+                everything.append(figure)
+        except (RuntimeError, OSError, KeyError, ValueError) as error:
+            figure = Figure(name, f"absent: {error}", "measured", holds=False)
+            show(figure)
+            everything.append(figure)
+    lines = json.dumps([asdict(figure) for figure in everything], indent=1, ensure_ascii=False)
+    (WORK / "features.json").write_text(lines + "\n", encoding="utf-8")
+    missed = sum(figure.holds is False for figure in everything)
+    print(f"{len(everything)} figures, {missed} missed or absent")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

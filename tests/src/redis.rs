@@ -1,0 +1,383 @@
+//! Real Redis on loopback: one server, a master with Sentinels, a Cluster of six, started and stopped by their own process ids; and a
+//! TCP proxy that delays or loses what passes.
+//!
+//! A missing program is an error that says how to install it, never a skipped test.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::process::{Process, free_address};
+
+/// A program of Debian's `redis-server` and `redis-tools`.
+fn program(name: &str) -> io::Result<Command> {
+    match Command::new(name).arg("--version").output() {
+        Ok(_) => Ok(Command::new(name)),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(io::Error::other(format!("{name} is not installed; install it with `sudo apt-get install redis-server`")))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A running `redis-server`.
+#[derive(Debug)]
+pub struct Redis {
+    process: Process,
+    /// Where it listens.
+    pub address: SocketAddr,
+    folder: PathBuf,
+    options: Vec<String>,
+}
+
+impl Redis {
+    /// Starts one below `folder` on a free port, without persistence; `options` are more of its command line.
+    ///
+    /// # Errors
+    /// When it is not installed or does not start.
+    pub fn start(folder: &Path, options: &[&str]) -> io::Result<Self> {
+        Self::start_below(u16::MAX, folder, options)
+    }
+
+    /// The same on a port below that one. A port that was free a moment ago may be taken: another one is tried then.
+    fn start_below(limit: u16, folder: &Path, options: &[&str]) -> io::Result<Self> {
+        let mut last = io::Error::other("no port is free");
+        for _ in 0..10 {
+            let address = free_address()?;
+            if address.port() < limit {
+                match Self::start_at(folder, address, options.iter().map(|option| (*option).to_owned()).collect()) {
+                    Ok(redis) => return Ok(redis),
+                    Err(error) => last = error,
+                }
+            }
+        }
+        Err(last)
+    }
+
+    fn start_at(folder: &Path, address: SocketAddr, options: Vec<String>) -> io::Result<Self> {
+        let data = folder.join(format!("redis-{}", address.port()));
+        std::fs::create_dir_all(&data)?;
+        let mut command = program("redis-server")?;
+        command.args(["--port", &address.port().to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+        command.args(["--repl-diskless-sync-delay", "0"]).arg("--dir").arg(&data).args(&options);
+        let mut process = Process::start(&format!("redis-{}", address.port()), &mut command, folder)?;
+        process.wait_for_port(address)?;
+        let redis = Self { process, address, folder: folder.to_path_buf(), options };
+        redis.wait_for("PONG", &["PING"])?;
+        Ok(redis)
+    }
+
+    /// Kills it, as a machine that fails does.
+    ///
+    /// # Errors
+    /// When it had ended already.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.process.signal(Signal::KILL)?;
+        self.process.wait().map(drop)
+    }
+
+    /// Starts it again at the same address: empty, unless its options say that it persists.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn restart(self) -> io::Result<Self> {
+        let (address, folder, options) = (self.address, self.folder.clone(), self.options.clone());
+        drop(self);
+        Self::start_at(&folder, address, options)
+    }
+
+    /// Stops it in its tracks, or lets it go on.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn pause(&self, pause: bool) -> io::Result<()> {
+        self.process.signal(if pause { Signal::STOP } else { Signal::CONT })
+    }
+
+    /// One command, as `redis-cli` shows its answer.
+    ///
+    /// # Errors
+    /// When `redis-cli` cannot be run.
+    pub fn command(&self, arguments: &[&str]) -> io::Result<String> {
+        redis_cli(self.address, arguments)
+    }
+
+    fn wait_for(&self, wanted: &str, arguments: &[&str]) -> io::Result<()> {
+        wait_for(self.address, wanted, arguments)
+    }
+}
+
+fn redis_cli(address: SocketAddr, arguments: &[&str]) -> io::Result<String> {
+    let mut command = program("redis-cli")?;
+    command.args(["-h", "127.0.0.1", "-p", &address.port().to_string()]).args(arguments);
+    let output = command.output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+}
+
+/// Asks until the answer holds what is wanted; at most a minute.
+fn wait_for(address: SocketAddr, wanted: &str, arguments: &[&str]) -> io::Result<()> {
+    let mut last = String::new();
+    for _ in 0..600 {
+        last = redis_cli(address, arguments).unwrap_or_default();
+        if last.contains(wanted) {
+            return Ok(());
+        }
+        // Another process's progress gives no event to wait for; this is a poll, bounded above.
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Err(io::Error::other(format!("redis at {address} does not answer `{wanted}` to {arguments:?}; last: {last}")))
+}
+
+/// An authority and one certificate of it for 127.0.0.1, good for servers and clients: PEM files below a folder.
+#[derive(Debug)]
+pub struct Certificates {
+    /// The authority's certificate.
+    pub authority: PathBuf,
+    /// The certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+impl Certificates {
+    /// Makes them with `openssl`.
+    ///
+    /// # Errors
+    /// When it is not installed or fails.
+    pub fn make(folder: &Path) -> io::Result<Self> {
+        let file = |name: &str| folder.join(name);
+        let all = Self { authority: file("ca.pem"), certificate: file("one.pem"), key: file("one.key") };
+        let authority_key = file("ca.key");
+        let run = |out: &Path, key: &Path, subject: &str, more: &[&std::ffi::OsStr]| {
+            let mut command = Command::new("openssl");
+            command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
+            let output = command.args(["-subj", subject, "-keyout"]).arg(key).arg("-out").arg(out).args(more).output()?;
+            let words = String::from_utf8_lossy(&output.stderr);
+            if output.status.success() { Ok(()) } else { Err(io::Error::other(format!("openssl failed: {words}"))) }
+        };
+        run(&all.authority, &authority_key, "/CN=authority", &[])?;
+        let extensions = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE", "-CA"];
+        let mut more: Vec<&std::ffi::OsStr> = extensions.iter().map(AsRef::as_ref).collect();
+        more.extend([all.authority.as_os_str(), "-CAkey".as_ref(), authority_key.as_os_str()]);
+        run(&all.certificate, &all.key, "/CN=one", &more)?;
+        Ok(all)
+    }
+}
+
+/// A master, a replica and three Sentinels.
+#[derive(Debug)]
+pub struct Sentinels {
+    /// Master and replica, as they began.
+    pub servers: Vec<Redis>,
+    _sentinels: Vec<Process>,
+    /// Where the Sentinels listen.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// The name under which the Sentinels watch the master.
+pub const MASTER: &str = "telltale";
+
+impl Sentinels {
+    /// Starts all five; `options` go to both servers.
+    ///
+    /// # Errors
+    /// When something is not installed or does not start.
+    pub fn start(folder: &Path, options: &[&str]) -> io::Result<Self> {
+        let master = Redis::start(folder, options)?;
+        let port = master.address.port().to_string();
+        let mut replica_options = options.to_vec();
+        replica_options.extend(["--replicaof", "127.0.0.1", &port]);
+        let replica = Redis::start(folder, &replica_options)?;
+        replica.wait_for("master_link_status:up", &["INFO", "replication"])?;
+        let (mut sentinels, mut addresses) = (Vec::new(), Vec::new());
+        for number in 0..3 {
+            let address = free_address()?;
+            let config = folder.join(format!("sentinel-{number}.conf"));
+            let text = format!(
+                "port {}\nbind 127.0.0.1\ndir {}\nsentinel monitor {MASTER} 127.0.0.1 {port} 2\nsentinel down-after-milliseconds {MASTER} 500\n\
+                 sentinel failover-timeout {MASTER} 3000\nsentinel parallel-syncs {MASTER} 1\n",
+                address.port(),
+                folder.display()
+            );
+            std::fs::write(&config, text)?;
+            let mut command = program("redis-server")?;
+            let mut process = Process::start(&format!("sentinel-{number}"), command.arg(&config).arg("--sentinel"), folder)?;
+            process.wait_for_port(address)?;
+            sentinels.push(process);
+            addresses.push(address);
+        }
+        let all = Self { servers: vec![master, replica], _sentinels: sentinels, addresses };
+        for address in &all.addresses {
+            wait_for(*address, "sentinels=3", &["INFO", "sentinel"])?;
+            wait_for(*address, "slaves=1", &["INFO", "sentinel"])?;
+        }
+        Ok(all)
+    }
+
+    /// The address of the master, as the first Sentinel knows it.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn master(&self) -> io::Result<String> {
+        let first = self.addresses.first().ok_or_else(|| io::Error::other("no Sentinel"))?;
+        Ok(redis_cli(*first, &["SENTINEL", "get-master-addr-by-name", MASTER])?.split_whitespace().collect::<Vec<_>>().join(":"))
+    }
+}
+
+/// A Cluster: three masters, a replica each.
+#[derive(Debug)]
+pub struct Cluster {
+    /// All six.
+    pub nodes: Vec<Redis>,
+}
+
+impl Cluster {
+    /// Starts six servers and makes a Cluster of them.
+    ///
+    /// # Errors
+    /// When something is not installed or does not start.
+    pub fn start(folder: &Path) -> io::Result<Self> {
+        let mut nodes = Vec::new();
+        for _ in 0..6 {
+            let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-config-file", "nodes.conf"];
+            // The bus listens 10,000 ports above, so the port must leave room for it.
+            nodes.push(Redis::start_below(55_000, folder, &options)?);
+        }
+        let addresses: Vec<String> = nodes.iter().map(|node| node.address.to_string()).collect();
+        let mut create = program("redis-cli")?;
+        create.args(["--cluster", "create"]).args(&addresses).args(["--cluster-replicas", "1", "--cluster-yes"]);
+        let output = create.output()?;
+        if !output.status.success() {
+            return Err(io::Error::other(format!("the Cluster could not be made: {}", String::from_utf8_lossy(&output.stdout))));
+        }
+        for node in &nodes {
+            node.wait_for("cluster_state:ok", &["CLUSTER", "INFO"])?;
+            node.wait_for("cluster_known_nodes:6", &["CLUSTER", "INFO"])?;
+        }
+        Ok(Self { nodes })
+    }
+
+    /// Moves one slot, with its keys, to another master.
+    ///
+    /// # Errors
+    /// When the move fails.
+    pub fn move_slots(&self, count: u32) -> io::Result<()> {
+        let first = self.nodes.first().ok_or_else(|| io::Error::other("no node"))?;
+        let nodes = first.command(&["CLUSTER", "NODES"])?;
+        let masters: Vec<&str> = nodes.lines().filter(|line| line.contains("master")).filter_map(|line| line.split(' ').next()).collect();
+        let [from, to, ..] = masters.as_slice() else { return Err(io::Error::other(format!("no two masters in {nodes}"))) };
+        let mut command = program("redis-cli")?;
+        command.args(["--cluster", "reshard", &first.address.to_string(), "--cluster-from", from, "--cluster-to", to]);
+        let output = command.args(["--cluster-slots", &count.to_string(), "--cluster-yes"]).output()?;
+        if !output.status.success() {
+            return Err(io::Error::other(format!("resharding failed: {}", String::from_utf8_lossy(&output.stdout))));
+        }
+        Ok(())
+    }
+}
+
+/// What a [`TcpProxy`] does to what passes.
+#[derive(Debug, Default)]
+struct Mischief {
+    /// Microseconds that an answer is held back.
+    delay_us: AtomicU64,
+    /// One answer in so many is lost, with its connection; 0: none.
+    lose_one_in: AtomicU64,
+    answers: AtomicU64,
+    lost: AtomicU64,
+}
+
+/// A TCP proxy in front of a server.
+#[derive(Debug)]
+pub struct TcpProxy {
+    /// Where it listens.
+    pub address: SocketAddr,
+    mischief: Arc<Mischief>,
+    task: JoinHandle<()>,
+}
+
+impl TcpProxy {
+    /// Starts one in this process's runtime.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub async fn start(to: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let address = listener.local_addr()?;
+        let mischief = Arc::new(Mischief::default());
+        let task = {
+            let mischief = Arc::clone(&mischief);
+            tokio::spawn(async move {
+                let mut passing = JoinSet::new();
+                while let Ok((client, _)) = listener.accept().await {
+                    passing.spawn(pass(client, to, Arc::clone(&mischief)));
+                }
+            })
+        };
+        Ok(Self { address, mischief, task })
+    }
+
+    /// Holds every answer back for that long.
+    pub fn delay(&self, delay: Duration) {
+        self.mischief.delay_us.store(u64::try_from(delay.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Loses one answer in so many after the server has done what it was asked; 0: none.
+    pub fn lose_one_in(&self, answers: u64) {
+        self.mischief.lose_one_in.store(answers, Ordering::Relaxed);
+    }
+
+    /// Answers lost so far.
+    pub fn lost(&self) -> u64 {
+        self.mischief.lost.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for TcpProxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// One connection, both ways, until either end closes or an answer is lost.
+async fn pass(client: TcpStream, to: SocketAddr, mischief: Arc<Mischief>) {
+    let Ok(server) = TcpStream::connect(to).await else { return };
+    if client.set_nodelay(true).and_then(|()| server.set_nodelay(true)).is_err() {
+        return;
+    }
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let asks = async { tokio::io::copy(&mut from_client, &mut to_server).await.map(drop) };
+    let answers = async {
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let read = from_server.read(&mut buffer).await?;
+            let Some(answer) = buffer.get(..read).filter(|answer| !answer.is_empty()) else { return Ok(()) };
+            let number = mischief.answers.fetch_add(1, Ordering::Relaxed) + 1;
+            let delay = mischief.delay_us.load(Ordering::Relaxed);
+            if delay > 0 {
+                tokio::time::sleep(Duration::from_micros(delay)).await;
+            }
+            let one_in = mischief.lose_one_in.load(Ordering::Relaxed);
+            if one_in > 0 && number.is_multiple_of(one_in) {
+                mischief.lost.fetch_add(1, Ordering::Relaxed);
+                return Ok(());
+            }
+            to_client.write_all(answer).await?;
+        }
+    };
+    // Whatever ends first ends both; an error is an end as well.
+    let _: io::Result<()> = tokio::select! {
+        ended = asks => ended,
+        ended = answers => ended,
+    };
+}
