@@ -28,6 +28,7 @@ const SECOND: i64 = 1_000_000;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where a store of the suite lives.
+#[expect(clippy::large_enum_variant, reason = "a handful of them in a test")]
 enum Place {
     Embedded,
     Redis(RedisOptions),
