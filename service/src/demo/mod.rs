@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, sleep};
 
@@ -102,9 +103,11 @@ pub fn run(args: Args) -> Result<(), CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CommandError::failed)?;
     runtime.block_on(async {
         let mut children = Vec::new();
+        let mut terminate = signal(SignalKind::terminate()).map_err(CommandError::failed)?;
         let result = tokio::select! {
             result = show(&args, &mut children) => result,
             _ = tokio::signal::ctrl_c() => Err(CommandError::failed("stopped by Ctrl-C")),
+            _ = terminate.recv() => Err(CommandError::failed("stopped by SIGTERM")),
         };
         // The proxy first: it reports its last outcomes to the scorer.
         while let Some(child) = children.pop() {
@@ -143,12 +146,20 @@ async fn show(args: &Args, children: &mut Vec<Child>) -> Result<(), CommandError
 
     say(&format!("the proxy waits at most {} ms for a verdict here, because all processes share this machine", prepare::DEADLINE_MS));
     say(&format!("live for {} s through the proxy on http://{}: customers and {} attacks", args.seconds, ports.proxy, args.attacks.len()));
-    let (tally, held) = live_part(args, &mut world.engine, (ports.proxy, past_ends), &mut logged).await;
+    let (tally, watch) = live_part(args, &mut world.engine, (ports.proxy, past_ends), &mut logged).await;
     for child in children.iter_mut() {
         child.check()?;
     }
     let latency = Latency::read(ports.proxy_metrics).await;
-    let report = Report { seed: args.seed, seconds: args.seconds, replayed: transactions, tally, latency, held };
+    let report = Report {
+        seed: args.seed,
+        seconds: args.seconds,
+        replayed: transactions,
+        tally,
+        latency,
+        held: watch.held(),
+        wrongly_stopped_by: watch.wrongly().clone(),
+    };
     report.print(args.output)?;
     if args.stay {
         say(&format!("the proxy serves on http://{}, metrics on http://{}/metrics; Ctrl-C ends it", ports.proxy, ports.metrics));
@@ -173,7 +184,7 @@ async fn live_part(
     engine: &mut Engine,
     (target, from): (std::net::SocketAddr, i64),
     logged: &mut UnboundedReceiver<String>,
-) -> (Tally, u64) {
+) -> (Tally, Watch) {
     let options = LiveOptions {
         target,
         source: Source::Bound,
@@ -193,7 +204,7 @@ async fn live_part(
         hear(engine, exchange, (&mut watch, &mut tally));
     })
     .await;
-    (tally, watch.held())
+    (tally, watch)
 }
 
 fn hear(engine: &Engine, exchange: &Exchange, (watch, tally): (&mut Watch, &mut Tally)) {

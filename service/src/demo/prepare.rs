@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Args;
 use crate::error::CommandError;
 use crate::simulate::actor::{Nature, micros};
-use crate::simulate::attack::{Campaign, Measure, variants};
+use crate::simulate::attack::{Attack, Campaign, Measure, variants};
 use crate::simulate::convert::SERVICE;
 use crate::simulate::dice::{Dice, mix};
 use crate::simulate::engine::Engine;
@@ -114,11 +114,15 @@ pub fn gather(engine: &mut Engine, args: &Args, now: i64) {
     engine.gather(|actor, at| match actor.nature() {
         Nature::Customer if actor.resting() && sessions > 0 => {
             sessions -= 1;
-            Some((now + micros(dice.between(0.0, length * 0.8)), 0.35))
+            Some((now + micros(dice.between(0.0, length * 0.8)), 1.0))
         }
         Nature::Attacker(origin) if !origin.attack.obvious() => {
             let measure = Measure::of(origin.attack, origin.intensity);
-            let pause = (measure.workers as f64 * 1.1).clamp(3.0, 12.0);
+            // About one request a second of each attack; who copies a catalogue shows only in how much is copied.
+            let pause = match origin.attack {
+                Attack::Scraping => 2.0,
+                _ => (measure.workers as f64 * 1.1).clamp(3.0, 12.0),
+            };
             let first = now + micros(length * 0.05 + dice.between(0.0, pause.min(length / 4.0)));
             Some((at.min(first), (pause / measure.pause).min(0.999)))
         }

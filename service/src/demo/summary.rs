@@ -1,5 +1,6 @@
 //! The end of the demonstration: counts and latencies enter, a table for people or JSON for programs leaves.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::Serialize;
@@ -42,6 +43,8 @@ pub struct Report {
     pub latency: Latency,
     /// Verdicts that were not shown one by one.
     pub held: u64,
+    /// Requests of customers that were stopped, by the rule that did it, where the answer named its transaction.
+    pub wrongly_stopped_by: BTreeMap<String, u64>,
 }
 
 impl Report {
@@ -77,6 +80,10 @@ impl Report {
                 "\n{name}: {} sessions, {} requests; wrongly stopped: {} sessions, {} requests",
                 guests.sessions, guests.requests, guests.sessions_stopped, guests.requests_stopped
             ));
+        }
+        if !self.wrongly_stopped_by.is_empty() {
+            let rules: Vec<String> = self.wrongly_stopped_by.iter().map(|(rule, requests)| format!("{rule} {requests}")).collect();
+            lines.push(format!("customers' requests wrongly stopped, by rule: {}", rules.join(", ")));
         }
         let figure = |value: Option<f64>| value.map_or_else(|| "unknown".to_owned(), |value| format!("{value:.0} µs"));
         lines.push(format!("\nlatency added by the proxy: p50 {}, p99 {}", figure(self.latency.p50_us), figure(self.latency.p99_us)));

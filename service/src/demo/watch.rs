@@ -1,6 +1,6 @@
 //! Verdicts as they fall: the proxy's log lines and the driver's exchanges enter, a few calm lines for people leave.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::IsTerminal as _;
 
 use serde::Deserialize;
@@ -35,6 +35,7 @@ pub struct Watch {
     verdicts: HashMap<String, Line>,
     awaited: HashMap<String, String>,
     shown: HashMap<(String, String), u32>,
+    wrongly: BTreeMap<String, u64>,
     second: (u64, u32),
     held: u64,
 }
@@ -50,6 +51,7 @@ impl Watch {
             verdicts: HashMap::new(),
             awaited: HashMap::new(),
             shown: HashMap::new(),
+            wrongly: BTreeMap::new(),
             second: (0, 0),
             held: 0,
         }
@@ -58,6 +60,11 @@ impl Watch {
     /// Lines that were not shown, because others said the same.
     pub const fn held(&self) -> u64 {
         self.held
+    }
+
+    /// Requests of customers that were stopped, by the rule that did it.
+    pub const fn wrongly(&self) -> &BTreeMap<String, u64> {
+        &self.wrongly
     }
 
     /// One line of the proxy's log.
@@ -88,6 +95,10 @@ impl Watch {
 
     fn show(&mut self, who: &str, line: &Line) {
         let seconds = self.began.elapsed().as_secs_f64();
+        let by = if line.rule.is_empty() { format!("risk {:.0}", line.risk) } else { line.rule.clone() };
+        if who == "customer" {
+            *self.wrongly.entry(by.clone()).or_default() += 1;
+        }
         let shown = self.shown.entry((who.to_owned(), line.rule.clone())).or_default();
         *shown += 1;
         if self.second.0 != seconds as u64 {
@@ -104,7 +115,6 @@ impl Watch {
             (true, true) => ("\x1b[33m", "\x1b[0m"),
             (true, false) => ("\x1b[31m", "\x1b[0m"),
         };
-        let by = if line.rule.is_empty() { format!("risk {:.0}", line.risk) } else { line.rule.clone() };
         println!("{seconds:6.1}s  {colour}{action:<10}{end}  {who:<24} {by}: {}", line.reason);
     }
 }
