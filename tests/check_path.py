@@ -71,7 +71,9 @@ def summary(path: Path) -> Iterator[Figure]:
     for row in json.loads(path.read_text(encoding="utf-8")):
         number = "absent" if row["value"] is None else f"{row['value']:.4g} {row['unit']}"
         ratio = f" ({row['ratio']:.2f} of {row['baseline']})" if row["ratio"] is not None else ""
-        yield Figure(row["name"], number + ratio, row["bar"] or "", row["holds"])
+        # A missed goal is printed and stops nothing: an absolute time says as much of the machine as of the program.
+        missed = ", missed" if row.get("goal") and row["holds"] is False else ""
+        yield Figure(row["name"], number + ratio, (row["bar"] or "") + missed, row["holds"] or None if row.get("goal") else row["holds"])
 
 
 def evaluation() -> Iterator[Figure]:
@@ -158,14 +160,27 @@ def complete(report: dict[str, Any], expected: int) -> bool:
     return bool(report["transactions"] == expected and report["malformed"] == 0 and expected > 0)
 
 
+def suite(name: str) -> None:
+    """Runs the tests of one module; raises when one fails or there is none."""
+    selection = ("--release", "--locked", "--workspace", "--lib", "--bins", "--tests")
+    run("cargo", "nextest", "run", *selection, "--no-tests", "fail", "-E", f"test(/^{name}::/)")
+
+
 def parity() -> Iterator[Figure]:
     """Replay says again what was said live."""
-    run("cargo", "test", "--release", "--locked", "-p", "telltale-tests", "--test", "e2e", "parity::")
+    suite("parity")
     yield Figure("parity: 2,000 transactions over 8 connections, 1 and 2 threads", "equal", "bitwise equal", holds=True)
+
+
+def simulator() -> Iterator[Figure]:
+    """What is simulated is what the proxy sends."""
+    suite("simulator")
+    yield Figure("simulated against sent through the proxy: 3,000 requests", "equal", "field by field", holds=True)
 
 
 CHECKS: dict[str, Callable[[], Iterator[Figure]]] = {
     "parity": parity,
+    "simulator": simulator,
     "scans": scans,
     "payments": payments,
     "demo": demo,

@@ -88,10 +88,10 @@ fn measure(case: Case, models: &Path) -> Result<Vec<Row>, Failure> {
     let row = |what: &str, value: f64, unit: &'static str| Row::new(format!("{name}: {what}"), value, unit);
     let fast = row("one core, by its processor time", over(&Run::rate), "tx/s");
     let mut figures = vec![
-        row("p50", over(&|run| quantile_us(&run.latency, 0.5)), "µs").bar(Bar::AtMost(p50_us)),
+        row("p50", over(&|run| quantile_us(&run.latency, 0.5)), "µs").goal(Bar::AtMost(p50_us)),
         row("p99", over(&|run| quantile_us(&run.latency, 0.99)), "µs"),
         match rate {
-            Some(rate) => fast.bar(Bar::AtLeast(rate)),
+            Some(rate) => fast.goal(Bar::AtLeast(rate)),
             None => fast,
         },
         row("entities a transaction", over(&|run| run.entities as f64 / run.count.max(1) as f64), ""),

@@ -41,12 +41,14 @@ pub struct Row {
     pub baseline: Option<(String, f64)>,
     /// What it must hold, if anything.
     pub bar: Option<Bar>,
+    /// Whether the bar is a goal: an absolute figure says as much of the machine as of the program, and stops nothing.
+    pub goal: bool,
 }
 
 impl Row {
     /// A figure without baseline and bar.
     pub fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
-        Self { name: name.into(), value, unit, baseline: None, bar: None }
+        Self { name: name.into(), value, unit, baseline: None, bar: None, goal: false }
     }
 
     /// The same beside a baseline.
@@ -60,6 +62,14 @@ impl Row {
     #[must_use]
     pub const fn bar(mut self, bar: Bar) -> Self {
         self.bar = Some(bar);
+        self
+    }
+
+    /// The same with a goal.
+    #[must_use]
+    pub const fn goal(mut self, bar: Bar) -> Self {
+        self.bar = Some(bar);
+        self.goal = true;
         self
     }
 
@@ -78,12 +88,13 @@ impl Row {
     }
 
     fn bar_words(&self) -> String {
-        match self.bar {
-            None => String::new(),
+        let words = match self.bar {
+            None => return String::new(),
             Some(Bar::AtMost(limit)) => format!("≤ {} {}", number(limit), self.unit),
             Some(Bar::AtLeast(limit)) => format!("≥ {} {}", number(limit), self.unit),
             Some(Bar::Ratio(limit)) => format!("≤ {} ×", number(limit)),
-        }
+        };
+        if self.goal { format!("goal {words}") } else { words }
     }
 
     fn json(&self) -> Value {
@@ -96,6 +107,7 @@ impl Row {
             "ratio": self.ratio().and_then(finite),
             "bar": self.bar.map(|_| self.bar_words()),
             "holds": self.holds(),
+            "goal": self.goal,
         })
     }
 }
@@ -103,14 +115,14 @@ impl Row {
 /// The rows as a table for people.
 pub fn table(rows: &[Row]) -> String {
     let mut text =
-        format!("{:<46}{:>12} {:<8}{:>12}  {:<26}{:>8}  {:<16}holds\n", "figure", "value", "unit", "baseline", "", "ratio", "bar");
+        format!("{:<46}{:>12} {:<8}{:>12}  {:<26}{:>8}  {:<22}holds\n", "figure", "value", "unit", "baseline", "", "ratio", "bar");
     for row in rows {
         let (name, value) = row.baseline.clone().map_or_else(Default::default, |(name, value)| (name, number(value)));
         let ratio = row.ratio().map(|ratio| format!("{ratio:.2} ×")).unwrap_or_default();
         let holds = row.holds().map(|holds| if holds { "yes" } else { "NO" }).unwrap_or_default();
         let written = writeln!(
             text,
-            "{:<46}{:>12} {:<8}{:>12}  {:<26}{:>8}  {:<16}{}",
+            "{:<46}{:>12} {:<8}{:>12}  {:<26}{:>8}  {:<22}{}",
             row.name,
             number(row.value),
             row.unit,

@@ -64,7 +64,7 @@ pub async fn run(folder: &Path) -> Result<Vec<Row>, Failure> {
         Row::new("proxy with verdict, saturation", saturation, "req/s"),
         Row::new("proxy with verdict, added p50", with.p50 - direct.p50, "µs")
             .beside("proxy without verdict adds", without.p50 - direct.p50)
-            .bar(Bar::AtMost(100.0)),
+            .goal(Bar::AtMost(100.0)),
         Row::new("proxy with verdict, added p99", with.p99 - direct.p99, "µs")
             .beside("proxy without verdict adds", without.p99 - direct.p99),
         Row::new("proxy with verdict, CPU a request", with.cpu, "µs").beside("proxy without verdict", without.cpu),
