@@ -14,7 +14,7 @@ CARGO := cargo
 BIN := target/release
 SEED ?= 1
 
-.PHONY: help setup setup-tests build run serve test soak bench eval train fuzz lint check-path check-features proto-baseline clean
+.PHONY: help setup setup-tests build run serve test soak bench eval train fuzz lint check-path check-features check-models proto-baseline clean
 
 help: ## Lists the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -61,6 +61,9 @@ check-path: setup-tests build ## What the main job requires, each figure beside 
 
 check-features: setup-tests build ## What state in Redis requires, each figure beside its bar
 	@python3 tests/check_features.py
+
+check-models: setup-tests build ## What the models' issue requires, each figure beside its bar
+	@python3 tests/check_models.py
 
 proto-baseline: setup-tests ## Accepts the contract as it stands as the one to stay compatible with
 	@cd proto && buf build -o baseline.binpb

@@ -44,9 +44,9 @@ def classifier() -> bytes:
 
 
 def main() -> None:
-    """Builds all fixtures afresh."""
-    shutil.rmtree(FIXTURES, ignore_errors=True)
-    FIXTURES.mkdir(parents=True)
+    """Builds them afresh; `exports` is built by build_exports.py."""
+    shutil.rmtree(FIXTURES / "repository", ignore_errors=True)
+    FIXTURES.mkdir(parents=True, exist_ok=True)
     (FIXTURES / "classifier.onnx").write_bytes(classifier())
     config = tomllib.loads((ROOT / "training" / "config.toml").read_text())
     settings = replace(boosted.Settings.of(config["boosted"]), name="boosted", trees=30, leaves=12)

@@ -5,9 +5,10 @@
 
 use telltale_features::vector::FeatureVector;
 
-use crate::bundle::{Engine, Loaded, Model, Values, narrow};
+use crate::bundle::{Engine, Model, Values, narrow};
 use crate::forest::{Forest, Row};
 use crate::score::{Attribution, Lane};
+use crate::slot::Loaded;
 
 /// Most features named for one model.
 const TOP: usize = 5;
@@ -23,7 +24,7 @@ pub(crate) fn explain(loaded: &Loaded, vector: &FeatureVector, raw: f64, lane: L
     let unusual = unusual(model, &row);
     let mut falls = match &model.engine {
         Engine::Forest(forest) => forest_falls(forest, &row, &unusual, raw),
-        Engine::Onnx(onnx) => match onnx.occlude(&row, &unusual, lane) {
+        engine => match engine.raws(replaced(&row, &unusual), unusual.len(), lane) {
             Ok(scores) => unusual.iter().zip(scores).map(|((input, _), score)| (*input, raw - score)).collect(),
             Err(problem) => {
                 tracing::warn!(model = &*loaded.name, problem, "no reasons");
@@ -49,6 +50,15 @@ fn unusual(model: &Model, row: &Values) -> Vec<(usize, f32)> {
     let usual = model.inputs.iter().map(|input| narrow(input.usual));
     let pairs = row.iter().zip(usual).enumerate();
     pairs.filter(|(_, (value, usual))| *value != usual).map(|(at, (_, usual))| (at, usual)).collect()
+}
+
+/// The row with each of these inputs replaced in turn.
+fn replaced(row: &[f32], replacements: &[(usize, f32)]) -> Vec<f32> {
+    let mut matrix = Vec::with_capacity(replacements.len() * row.len());
+    for (input, value) in replacements {
+        matrix.extend(row.iter().enumerate().map(|(at, own)| if at == *input { *value } else { *own }));
+    }
+    matrix
 }
 
 fn forest_falls(forest: &Forest, row: &[f32], unusual: &[(usize, f32)], raw: f64) -> Vec<Fall> {

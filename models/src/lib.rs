@@ -8,16 +8,28 @@
 
 mod bundle;
 pub mod calibration;
+pub mod contain;
 mod error;
 mod explain;
+#[cfg(test)]
+mod exports_tests;
 pub mod forest;
+pub mod intake;
+pub mod judge;
+mod loader;
 mod onnx;
+mod options;
 pub mod repository;
 mod score;
+mod slot;
+mod state;
 pub mod table;
 
-pub use bundle::{Bundle, Failure, RuntimeOptions};
+pub use bundle::{Bundle, Failure, Rival};
 pub use calibration::{CalibrationTable, Calibrator, CalibratorOptions, Finished};
 pub use error::ModelError;
+pub use loader::{Loader, ModelState, Status};
+pub use options::{RuntimeOptions, Which};
 pub use repository::Repository;
-pub use score::{Attribution, Calibrated, Lane, ModelScore, Role, Scores};
+pub use score::{Absent, Asked, Attribution, Calibrated, Lane, ModelScore, Role, Scores};
+pub use state::State;

@@ -15,6 +15,30 @@ pub struct Scores {
     pub parts: Vec<ModelScore>,
     /// What is missing from `parts` and why, in plain words. Empty when everything answered.
     pub degraded: Vec<String>,
+    /// Versions that gave no score. What depends on the moment (a contained model that was too slow) is repeated by replay from here.
+    pub absent: Vec<Absent>,
+}
+
+/// A version that gave no score.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absent {
+    /// The model.
+    pub model: Arc<str>,
+    /// Its version.
+    pub version: u32,
+    /// Why.
+    pub problem: String,
+}
+
+/// How one row is to be scored.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked<'a> {
+    /// The key of who acts: it decides whether a version on trial answers. `None`: the champion does.
+    pub actor: Option<u64>,
+    /// The worker's slot.
+    pub lane: Lane,
+    /// Versions that gave no score when this row was scored before: they are not asked again.
+    pub absent: &'a [Absent],
 }
 
 /// The score of one model.
@@ -53,8 +77,26 @@ pub enum Calibrated {
 pub enum Role {
     /// In force: its score counts.
     Champion,
+    /// On trial, for this entity: its score counts.
+    Canary,
     /// Scores beside the others and counts for nothing, for example while it calibrates.
     Shadow,
+}
+
+impl Role {
+    /// Whether the score counts.
+    pub const fn counts(self) -> bool {
+        matches!(self, Self::Champion | Self::Canary)
+    }
+
+    /// As verdicts name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Champion => "champion",
+            Self::Canary => "canary",
+            Self::Shadow => "shadow",
+        }
+    }
 }
 
 /// A feature's part in a model's score.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use telltale_models::{Calibrated, ModelScore, Role, Scores};
+use telltale_models::{Calibrated, ModelScore, Scores};
 
 /// The models' word as risk.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -52,7 +52,7 @@ impl Risk {
 
     /// 0 to 100; 0 for what may not count yet.
     fn points(&self, part: &ModelScore) -> f64 {
-        if part.role != Role::Champion {
+        if !part.role.counts() {
             return 0.0;
         }
         let points = match part.calibrated {

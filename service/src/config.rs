@@ -262,6 +262,16 @@ section! {
         calibration_rows: u64 = 20_000,
         /// Trust the calibration that came with a model.
         shipped_calibration: bool = false,
+        /// Memory for model files times sessions, MiB.
+        max_mb: u64 = 1024,
+        /// Which ONNX models run in worker processes.
+        contain: String = "foreign".to_owned(),
+        /// Address space of a worker, MiB.
+        worker_mb: u64 = 1024,
+        /// Time that a contained model has for a row, milliseconds.
+        deadline_ms: u64 = 50,
+        /// Program of the workers.
+        worker: Option<PathBuf> = None,
     }
 }
 
@@ -339,13 +349,16 @@ impl Config {
             }
         }
         self.check_redis(path)?;
-        let ranges: [(&'static str, u64, std::ops::RangeInclusive<u64>, &'static str); 10] = [
+        let ranges: [(&'static str, u64, std::ops::RangeInclusive<u64>, &'static str); 13] = [
             ("scoring.max_concurrent", self.scoring.max_concurrent as u64, 1..=1_000_000, "1 to 1,000,000"),
             ("scoring.deadline_ms", self.scoring.deadline_ms, 1..=60_000, "1 to 60,000"),
             ("scoring.drain_ms", self.scoring.drain_ms, 0..=600_000, "0 to 600,000"),
             ("scoring.threads", self.scoring.threads as u64, 0..=1_024, "0 (one a core) to 1,024"),
             ("store.max_mb", self.store.max_mb, 1..=1 << 24, "1 to 16,777,216"),
             ("models.calibration_rows", self.models.calibration_rows, 100..=100_000_000, "100 to 100,000,000"),
+            ("models.max_mb", self.models.max_mb, 1..=1 << 20, "1 to 1,048,576"),
+            ("models.worker_mb", self.models.worker_mb, 64..=1 << 20, "64 to 1,048,576"),
+            ("models.deadline_ms", self.models.deadline_ms, 1..=10_000, "1 to 10,000"),
             ("journal.file_mb", self.journal.file_mb, 1..=4_096, "1 to 4,096"),
             ("journal.total_mb", self.journal.total_mb, 2..=1 << 30, "2 to 1,073,741,824"),
             ("journal.queue", self.journal.queue as u64, 16..=1 << 24, "16 to 16,777,216"),
@@ -361,6 +374,9 @@ impl Config {
         }
         if let Some(mode) = self.policy.mode.as_deref().filter(|mode| !["off", "monitor", "enforce"].contains(mode)) {
             return refuse("policy.mode", mode.to_owned(), "off, monitor, enforce");
+        }
+        if !["foreign", "all", "none"].contains(&self.models.contain.as_str()) {
+            return refuse("models.contain", self.models.contain.clone(), "foreign, all, none");
         }
         if !["scorer", "viewer", "analyst", "operator"].contains(&self.access.certificate_role.as_str()) {
             return refuse("access.certificate_role", self.access.certificate_role.clone(), "scorer, viewer, analyst, operator");

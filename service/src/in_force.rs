@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use telltale_features::schema::Schema;
 use telltale_features::store::Sequence;
 use telltale_features::yaml::Problems;
-use telltale_models::{Bundle, CalibrationTable};
+use telltale_models::{Bundle, CalibrationTable, Loader, ModelState};
 use telltale_policy::{Mode, Overrides, Policy};
 use telltale_proto::journal::v1::{Changed, DecisionChanged, journal_record::Kind};
 use telltale_proto::v1;
@@ -25,6 +25,8 @@ pub struct InForce {
     pub source: Arc<PolicySource>,
     /// Models.
     pub bundle: Arc<Bundle>,
+    /// What loads them; `None` without a repository.
+    pub loader: Option<Arc<Loader>>,
     /// What people ruled.
     pub overrides: Arc<Overrides>,
     /// Sequence of the change that put it in force; 0 at the start.
@@ -40,12 +42,20 @@ impl InForce {
             policy: Arc::new(policy),
             source: Arc::new(source),
             bundle: Arc::new(bundle),
+            loader: None,
             overrides: Arc::new(Overrides::default()),
             epoch: Sequence(0),
             versions: Arc::default(),
         };
         force.versions = Arc::new(force.describe(schema.digest()));
         force
+    }
+
+    /// The same with what loads its models.
+    #[must_use]
+    pub fn with_loader(mut self, loader: Option<Arc<Loader>>) -> Self {
+        self.loader = loader;
+        self
     }
 
     /// The same with another policy.
@@ -185,6 +195,28 @@ pub fn policy_record(policy: &Policy, source: &PolicySource, author: &str) -> Ki
     })
 }
 
+/// The record of a model whose versions change their parts.
+pub fn model_record(model: &str, state: &ModelState, author: &str) -> Kind {
+    Kind::Changed(Changed {
+        what: "model".to_owned(),
+        name: model.to_owned(),
+        digest: state.digest(),
+        content: state.to_json().into(),
+        author: author.to_owned(),
+    })
+}
+
+/// The record of a version's calibration.
+pub fn calibration_record(model: &str, version: u32, table: &CalibrationTable, author: &str) -> Kind {
+    Kind::Changed(Changed {
+        what: "calibration".to_owned(),
+        name: format!("{model}:{version}"),
+        digest: table.digest(),
+        content: table_json(table).into(),
+        author: author.to_owned(),
+    })
+}
+
 /// Repeats a recorded change; `None` when it changes nothing here.
 ///
 /// # Errors
@@ -200,9 +232,19 @@ pub fn apply_change(force: &InForce, change: &Changed, schema: &Schema) -> Resul
             Ok(Some(force.with_policy(Arc::new(policy), Arc::new(source))))
         }
         "calibration" => {
-            let model = change.name.split(':').next().unwrap_or_default();
+            let (model, version) = change.name.split_once(':').ok_or_else(|| format!("`{}` is no `model:version`", change.name))?;
+            let version = version.parse().map_err(|_| format!("`{version}` is no version"))?;
             let table = table_from_json(&change.content)?;
-            let bundle = force.bundle.with_calibration(model, table).map_err(|error| error.to_string())?;
+            let bundle = force.bundle.with_calibration(model, version, table).map_err(|error| error.to_string())?;
+            Ok(Some(force.with_bundle(bundle)))
+        }
+        "model" => {
+            let loader = force.loader.as_ref().ok_or("there is no model repository here")?;
+            let state = ModelState::from_json(&change.content).map_err(|error| error.to_string())?;
+            if force.bundle.states().any(|(model, known)| model == change.name && *known == state) {
+                return Ok(None);
+            }
+            let bundle = loader.apply(&force.bundle, &change.name, &state).map_err(|error| error.to_string())?;
             Ok(Some(force.with_bundle(bundle)))
         }
         "schema" if change.digest != schema.digest() => {

@@ -18,7 +18,7 @@ use telltale_features::store::any::AnyStore;
 use telltale_features::store::{History, Moment, Order, Sequence, Store};
 use telltale_features::time::{Clock, Timestamp};
 use telltale_features::vector::FeatureVector;
-use telltale_models::{Attribution, Calibrated, Calibrator, CalibratorOptions, Finished, Lane, Scores};
+use telltale_models::{Absent, Asked, Attribution, Calibrated, Calibrator, CalibratorOptions, Finished, Lane, Scores};
 use telltale_policy::{Combined, Decision, Situation};
 use telltale_proto::journal::v1::{self as journal, journal_record::Kind};
 
@@ -144,7 +144,7 @@ impl<S: Store> Engine<S> {
         fields.move_to(history.event_time);
         let vector = self.schema.extract_of(&fields, &history); // one row of numbers
         watch.lap(|timings| &mut timings.extract_us);
-        let assessed = self.assess(&force, vector, lane); // what the models say
+        let assessed = self.assess(&force, vector, &self.asked(&admitted, lane, &[])); // what the models say
         watch.lap(|timings| &mut timings.score_us);
         let (decision, decided) = self.decide(&force, (&admitted, &fields), &assessed).await; // what to do about it
         watch.lap(|timings| &mut timings.decide_us);
@@ -181,14 +181,20 @@ impl<S: Store> Engine<S> {
     }
 
     /// Scores a row, combines the scores, and explains them where the risk asks for it. Pure, apart from calibration progress.
-    pub fn assess(&self, force: &InForce, vector: FeatureVector, lane: Lane) -> Assessed {
-        let mut scores = force.bundle.score(&vector, lane);
+    pub fn assess(&self, force: &InForce, vector: FeatureVector, asked: &Asked<'_>) -> Assessed {
+        let mut scores = force.bundle.score_as(&vector, asked);
         if is_calibrating(&scores) {
             self.calibrator.lock().annotate(&mut scores);
         }
         let combined = force.policy.combine(&scores);
-        let attributions = if combined.alert { force.bundle.explain(&vector, &scores, lane) } else { Vec::new() };
+        let attributions = if combined.alert { force.bundle.explain(&vector, &scores, asked.lane) } else { Vec::new() };
         Assessed { vector, scores, combined, attributions }
+    }
+
+    /// How a transaction's row is to be scored: trials go by the first of its subjects that stands for one actor.
+    pub fn asked<'a>(&self, admitted: &Admitted, lane: Lane, absent: &'a [Absent]) -> Asked<'a> {
+        let actor = admitted.subjects.iter().find(|subject| self.calibrator_options.actors.contains(&subject.id.kind));
+        Asked { actor: actor.map(|subject| subject.id.key.low64()), lane, absent }
     }
 
     /// Decides under the entities' locks; levels, buckets and marks change in the same section.
@@ -227,6 +233,7 @@ impl<S: Store> Engine<S> {
                 digest: digest.to_vec().into(),
                 epoch: scored.force.epoch.0,
                 vector: verdict::vector_digest(&scored.assessed.vector).to_vec().into(),
+                absent: convert::absent_to_journal(&scored.assessed.scores.absent),
             })
         });
     }
@@ -341,25 +348,29 @@ impl<S: Store> Engine<S> {
         });
     }
 
-    /// Begins to collect anew for the models of the bundle in force.
+    /// Collects for the models of the bundle in force; what was collected of those that stay is kept.
     pub fn restart_calibration(&self) {
-        *self.calibrator.lock() = Calibrator::new(&self.in_force().bundle, self.calibrator_options.clone());
+        self.calibrator.lock().follow(self.in_force().bundle.uncalibrated());
+    }
+
+    /// How far the calibration of a champion is: transactions collected, transactions needed.
+    pub fn calibration_progress(&self, model: &str, version: u32) -> Option<(u64, u64)> {
+        self.calibrator.lock().progress_of(model, version)
+    }
+
+    /// How this site's own transactions are collected.
+    pub const fn calibrator_options(&self) -> &CalibratorOptions {
+        &self.calibrator_options
     }
 }
 
 /// The bundle with a finished calibration, and the record of the change; `None` when its model is gone.
 fn calibration_change(force: &InForce, finished: &Finished) -> Option<(telltale_models::Bundle, Kind)> {
-    let bundle = force.bundle.with_calibration(&finished.model, finished.table.clone());
-    let bundle = bundle.inspect_err(|error| tracing::warn!(model = %finished.model, %error, "calibration dropped")).ok()?;
-    tracing::info!(model = %finished.model, version = finished.version, digest = %finished.table.digest(), "calibrated");
-    let content = in_force::table_json(&finished.table);
-    let record = Kind::Changed(journal::Changed {
-        what: "calibration".to_owned(),
-        name: format!("{}:{}", finished.model, finished.version),
-        digest: finished.table.digest(),
-        content: content.into(),
-        author: "telltale".to_owned(),
-    });
+    let Finished { model, version, table } = finished;
+    let bundle = force.bundle.with_calibration(model, *version, table.clone());
+    let bundle = bundle.inspect_err(|error| tracing::warn!(%model, %error, "calibration dropped")).ok()?;
+    tracing::info!(%model, version, digest = %table.digest(), "calibrated");
+    let record = in_force::calibration_record(model, *version, table, "telltale");
     Some((bundle, record))
 }
 

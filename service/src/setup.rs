@@ -11,7 +11,9 @@ use telltale_features::store::embedded::{EmbeddedOptions, EmbeddedStore};
 use telltale_features::store::redis::{Acknowledge, Credentials, RedisOptions, RedisOptionsError, RedisStore, Secret, Tls, Topology};
 use telltale_features::time::{Clock, Timestamp};
 use telltale_features::yaml::Problems;
-use telltale_models::{Bundle, ModelError, Repository, RuntimeOptions};
+use telltale_models::contain::{Containment, Deadlines};
+use telltale_models::repository::FeatureIndex;
+use telltale_models::{Bundle, Loader, ModelError, Repository, RuntimeOptions, Which};
 
 use crate::config::Config;
 use crate::in_force::{InForce, PolicySource, PolicySourceError, yaml_files};
@@ -109,10 +111,10 @@ fn parts(config: &Config, lanes: usize, hasher: Hasher, clock: Arc<dyn Clock>, j
     let schema = Arc::new(schema(config.schema.path.as_deref())?);
     let source = PolicySource::read(config.policy.path.as_deref(), config.policy.mode.as_deref())?;
     let policy = source.compile(&schema)?;
-    let bundle = bundle(config, &schema, lanes)?;
+    let (bundle, loader) = models(config, &schema, lanes)?;
     Ok(Parts {
         store: embedded(config, &schema).into(),
-        force: InForce::new(policy, source, bundle, &schema),
+        force: InForce::new(policy, source, bundle, &schema).with_loader(loader),
         schema,
         hasher,
         clock,
@@ -185,22 +187,53 @@ fn random_number(source: &Path) -> std::io::Result<u64> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-/// Loads the models of a configuration; without a repository, none.
+/// Loads the models of a configuration, with what loads more of them; without a repository, none.
 ///
 /// # Errors
 /// When the repository cannot be listed.
-pub fn bundle(config: &Config, schema: &Schema, lanes: usize) -> Result<Bundle, SetupError> {
-    let Some(path) = &config.models.path else { return Ok(Bundle::none()) };
+pub fn models(config: &Config, schema: &Schema, lanes: usize) -> Result<(Bundle, Option<Arc<Loader>>), SetupError> {
+    let Some(loader) = loader(config, schema, lanes)? else { return Ok((Bundle::none(), None)) };
+    Ok((loader.bundle()?, Some(Arc::new(loader))))
+}
+
+/// What loads the models of a configuration; `None` without a repository.
+///
+/// # Errors
+/// When the repository cannot be listed.
+pub fn loader(config: &Config, schema: &Schema, lanes: usize) -> Result<Option<Loader>, SetupError> {
+    let Some(path) = &config.models.path else { return Ok(None) };
     let mut options = RuntimeOptions {
         lanes: lanes.max(1),
         calibration_rows: config.models.calibration_rows,
         shipped_calibration: config.models.shipped_calibration,
+        max_bytes: config.models.max_mb << 20,
+        contained: match config.models.contain.as_str() {
+            "all" => Which::All,
+            "none" => Which::None,
+            _ => Which::Foreign,
+        },
+        containment: Some(containment(config)?),
         ..RuntimeOptions::default()
     };
     if let Some(runtime) = &config.models.runtime {
         options.library.clone_from(runtime);
     }
-    Ok(Repository::open(path)?.load(schema, &options)?)
+    // Workers run in another folder.
+    options.library = std::path::absolute(&options.library).unwrap_or(options.library);
+    Ok(Some(Loader::new(Repository::open(path)?, FeatureIndex::of(schema), options)))
+}
+
+/// How foreign models are contained: by this program, in an empty folder.
+fn containment(config: &Config) -> Result<Containment, SetupError> {
+    let program = match &config.models.worker {
+        Some(program) => program.clone(),
+        None => std::env::current_exe().map_err(ModelError::io("find the program of", "telltale"))?,
+    };
+    let folder = config.data.join("workers");
+    let folder = std::path::absolute(&folder).map_err(ModelError::io("find", &folder))?;
+    let row = Duration::from_millis(config.models.deadline_ms);
+    let deadlines = Deadlines { row, ..Deadlines::default() };
+    Ok(Containment { program, folder, memory_bytes: config.models.worker_mb << 20, deadlines, locked: true })
 }
 
 /// What is missing, in words: said at start and in every verdict.

@@ -3,7 +3,7 @@
 use telltale_features::schema::Schema;
 use telltale_features::store::Status;
 use telltale_features::vector::FeatureVector;
-use telltale_models::{Calibrated, Role};
+use telltale_models::Calibrated;
 use telltale_policy::{Decision, Mitigation};
 use telltale_proto::v1;
 
@@ -50,7 +50,7 @@ pub fn verdict(scored: &Scored, schema: &Schema) -> v1::Verdict {
 }
 
 fn versions(scored: &Scored) -> v1::Versions {
-    let champions = scored.assessed.scores.parts.iter().filter(|part| part.role == Role::Champion);
+    let champions = scored.assessed.scores.parts.iter().filter(|part| part.role.counts());
     let models = champions.map(|part| format!("{}:{}", part.model, part.version)).collect();
     v1::Versions { models, ..(*scored.force.versions).clone() }
 }
@@ -96,11 +96,7 @@ fn models(scored: &Scored) -> Vec<v1::ModelScore> {
                 Calibrated::Calibrating { .. } => None,
             },
             contribution,
-            role: match part.role {
-                Role::Champion => "champion",
-                Role::Shadow => "shadow",
-            }
-            .to_owned(),
+            role: part.role.name().to_owned(),
             calibration: match part.calibrated {
                 Calibrated::Calibrating { have, need } => format!("calibrating {}/{}", grouped(have), grouped(need)),
                 Calibrated::Probability(_) | Calibrated::PValue(_) => String::new(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use telltale_models::forest::{Forest, MAX_INPUTS, Row, file};
-use telltale_models::repository::{Draft, GoldenRows, Input, Kind, Manifest, Missing, Output, Training};
+use telltale_models::repository::{Draft, GoldenRows, Input, Kind, Manifest, Missing, Origin, Output, Training};
 use telltale_models::{ModelError, Repository, calibration};
 
 use crate::features::{Feature, Features};
@@ -133,6 +133,7 @@ fn manifest(options: &TrainOptions, features: &Features, inputs: &[(&Feature, In
         kind: Kind::Forest,
         description: "How unusual a transaction is beside ordinary traffic; knows no labels".to_string(),
         licence: "Apache-2.0".to_string(),
+        origin: Origin::Own,
         output: Output::default(),
         training: Training {
             from_us: time(learn.first()),

@@ -70,6 +70,17 @@ pub enum LabelKind {
     Abuse,
 }
 
+impl LabelKind {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Benign => "benign",
+            Self::Fraud => "fraud",
+            Self::Abuse => "abuse",
+        }
+    }
+}
+
 /// Many like transactions that were never scored one by one. Applied as one event of weight `count`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Aggregate {

@@ -58,11 +58,33 @@ pub struct Calibrator {
 }
 
 impl Calibrator {
+    /// Ready for nothing yet.
+    pub fn empty(options: CalibratorOptions) -> Self {
+        Self { options, collecting: Vec::new() }
+    }
+
     /// Ready for the models of a bundle that have no calibration. Progress on an earlier bundle is lost.
     pub fn new(bundle: &Bundle, options: CalibratorOptions) -> Self {
         let collecting =
             bundle.uncalibrated().map(|(model, version)| Collecting { model, version, raws: Vec::new(), given: HashMap::new() }).collect();
         Self { options, collecting }
+    }
+
+    /// Ready for these versions; what was collected of them so far is kept, all else is dropped.
+    pub fn follow(&mut self, waiting: impl Iterator<Item = (Arc<str>, u32)>) {
+        let mut before = std::mem::take(&mut self.collecting);
+        self.collecting = waiting
+            .map(|(model, version)| {
+                let known = before.iter().position(|collecting| collecting.model == model && collecting.version == version);
+                known.map_or_else(|| Collecting { model, version, raws: Vec::new(), given: HashMap::new() }, |at| before.swap_remove(at))
+            })
+            .collect();
+    }
+
+    /// How far a version is: transactions collected, transactions needed.
+    pub fn progress_of(&self, model: &str, version: u32) -> Option<(u64, u64)> {
+        let collecting = self.collecting.iter().find(|collecting| &*collecting.model == model && collecting.version == version)?;
+        Some((collecting.raws.len() as u64, self.options.need))
     }
 
     /// Offers one transaction; `ruled` says that a rule scored it, which leaves it out. Returns what this one completed.
@@ -89,7 +111,9 @@ impl Calibrator {
                 finished.push(Finished { model: collecting.model.clone(), version: collecting.version, table });
             }
         }
-        self.collecting.retain(|collecting| !finished.iter().any(|done| done.model == collecting.model));
+        let done =
+            |collecting: &Collecting| finished.iter().any(|done| done.model == collecting.model && done.version == collecting.version);
+        self.collecting.retain(|collecting| !done(collecting));
         finished
     }
 

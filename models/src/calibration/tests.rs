@@ -93,7 +93,7 @@ fn scored(raw: f64) -> Scores {
         calibrated: Calibrated::Calibrating { have: 0, need: 1000 },
         role: Role::Shadow,
     };
-    Scores { parts: vec![part], degraded: vec![] }
+    Scores { parts: vec![part], ..Scores::default() }
 }
 
 #[test]
@@ -119,6 +119,6 @@ fn an_attacker_cannot_teach_the_calibrator() {
     let [done] = finished.as_slice() else { panic!("not finished") };
     assert_eq!((done.table.meaning(), done.table.rows()), (Meaning::PValue, 1000));
     assert!(done.table.value(0.95) < 0.02 && calibrator.progress().next().is_none());
-    let after = bundle.with_calibration("odd", done.table.clone()).unwrap();
+    let after = bundle.with_calibration("odd", 1, done.table.clone()).unwrap();
     assert_eq!(after.uncalibrated().count(), 0);
 }

@@ -8,21 +8,29 @@ use parking_lot::Mutex;
 use crate::ModelError;
 
 // One environment a process is what ONNX Runtime allows; it lives as long as the process.
-static LOADED: Mutex<Option<Environment>> = Mutex::new(None);
+static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
 
-/// The environment, loaded from this library at the first call. A failure may be tried again with another path.
+/// The environment, loaded from this library at the first call; later calls with the same path need no file. A failure may be tried again
+/// with another path.
 ///
 /// # Errors
-/// [`ModelError::Runtime`] that names the path and how to install it.
+/// [`ModelError::Runtime`] that names the path and how to install it, or the other library that this process has loaded.
 pub fn environment(path: &Path) -> Result<Environment, ModelError> {
     let mut loaded = LOADED.lock();
-    if let Some(environment) = loaded.as_ref() {
+    if let Some((_, environment)) = loaded.as_ref().filter(|(from, _)| from == path) {
         return Ok(environment.clone());
     }
     let found = library(path)?;
+    if let Some((from, environment)) = loaded.as_ref() {
+        let file = |path: &Path| std::fs::canonicalize(path).map_err(|error| refuse(path, &error.to_string()));
+        if file(from)? == file(&found)? {
+            return Ok(environment.clone());
+        }
+        return Err(refuse(path, &format!("this process has loaded `{}` already, and can load one only", from.display())));
+    }
     let builder = ort::init_from(&found).map_err(|error| refuse(path, &error.to_string()))?;
     let environment = builder.with_name("telltale").with_telemetry(false).build().map_err(|error| refuse(path, &error.to_string()))?;
-    *loaded = Some(environment.clone());
+    *loaded = Some((path.to_path_buf(), environment.clone()));
     Ok(environment)
 }
 

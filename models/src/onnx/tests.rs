@@ -79,32 +79,43 @@ fn reasons_of_an_onnx_model_are_true() {
     assert!(alerts >= 15 && f64::from(lowered) >= 0.9 * f64::from(alerts), "{lowered} of {alerts}");
 }
 
+fn plain() -> Output {
+    Output::default()
+}
+
+fn two() -> Vec<String> {
+    vec!["x".to_string(), "y".to_string()]
+}
+
 #[test]
 fn label_and_probability_outputs_give_the_probability() {
     let bytes = std::fs::read(fixture("classifier.onnx")).unwrap();
-    let onnx = Onnx::load(&bytes, 2, &Output::default(), &options()).unwrap();
+    let onnx = Onnx::load(&bytes, &two(), &Output::default(), &options()).unwrap();
     // Two logits, −x − 2y + 0.5 and x + 2y − 0.5, through softmax.
     let expected = |x: f64, y: f64| 1.0 / (1.0 + (-2.0 * (x + 2.0 * y - 0.5)).exp());
     assert!((onnx.score(&[0.3, -0.2], Lane(0)).unwrap() - expected(0.3, -0.2)).abs() < 1e-6);
-    let changed = onnx.occlude(&[0.3, -0.2], &[(0, 0.0), (1, 0.5)], Lane(7)).unwrap();
+    let changed = onnx.scores(&[0.0, -0.2, 0.3, 0.5], 2, Lane(7)).unwrap();
     assert!((changed[0] - expected(0.0, -0.2)).abs() < 1e-6 && (changed[1] - expected(0.3, 0.5)).abs() < 1e-6);
-    assert!(onnx.occlude(&[0.3, -0.2], &[], Lane(0)).unwrap().is_empty());
-    let first = Onnx::load(&bytes, 2, &Output { name: None, column: Some(0) }, &options()).unwrap();
+    assert!(onnx.scores(&[], 0, Lane(0)).unwrap().is_empty());
+    assert!(onnx.scores(&[0.1], 1, Lane(0)).unwrap_err().contains("no 1 rows of 2"));
+    let first = Onnx::load(&bytes, &two(), &Output { column: Some(0), ..plain() }, &options()).unwrap();
     assert!((first.score(&[0.3, -0.2], Lane(0)).unwrap() - 1.0 + expected(0.3, -0.2)).abs() < 1e-6);
 }
 
 #[test]
 fn broken_models_are_refused_with_the_reason() {
     let bytes = std::fs::read(fixture("classifier.onnx")).unwrap();
-    let load = |bytes: &[u8], width, output: &Output| Onnx::load(bytes, width, output, &options()).err().unwrap().to_string();
-    let plain = Output::default();
-    assert!(load(&bytes[..bytes.len() / 2], 2, &plain).contains("ONNX Runtime refuses the model"));
-    assert!(load(b"", 2, &plain).contains("ONNX Runtime refuses the model"));
-    assert!(load(&bytes, 3, &plain).contains("allowed is [rows, 3]"));
-    let named = Output { name: Some("score".into()), column: None };
+    let load = |bytes: &[u8], width: usize, output: &Output| {
+        Onnx::load(bytes, &vec!["x".to_string(); width], output, &options()).err().unwrap().to_string()
+    };
+
+    assert!(load(&bytes[..bytes.len() / 2], 2, &plain()).contains("ONNX Runtime refuses the model"));
+    assert!(load(b"", 2, &plain()).contains("ONNX Runtime refuses the model"));
+    assert!(load(&bytes, 3, &plain()).contains("allowed is [rows, 3]"));
+    let named = Output { name: Some("score".into()), ..plain() };
     let message = load(&bytes, 2, &named);
     assert!(message.contains("`score`") && message.contains("`probabilities`"), "{message}");
-    let far = Onnx::load(&bytes, 2, &Output { name: None, column: Some(5) }, &options()).unwrap();
+    let far = Onnx::load(&bytes, &two(), &Output { column: Some(5), ..plain() }, &options()).unwrap();
     assert!(far.score(&[0.0, 0.0], Lane(0)).unwrap_err().contains("2 columns, not column 5"));
 }
 

@@ -10,11 +10,13 @@ use telltale_features::vector::FeatureId;
 use super::manifest::{CALIBRATION, GOLDEN, Kind, Manifest};
 use crate::bundle::{Engine, Input, Model};
 use crate::calibration::CalibrationTable;
+use crate::contain::{Contained, Spec};
 use crate::forest::{self, Forest};
-use crate::onnx::Onnx;
+use crate::judge::judge;
+use crate::onnx::{Onnx, exported};
 use crate::score::Lane;
 use crate::table::Table;
-use crate::{ModelError, RuntimeOptions};
+use crate::{ModelError, RuntimeOptions, Which};
 
 /// Name of the golden rows' column with the raw score.
 pub const RAW: &str = "raw";
@@ -44,9 +46,36 @@ impl FeatureIndex {
         self.0.keys().map(String::as_str)
     }
 
+    /// The definition hash of a feature.
+    ///
+    /// # Errors
+    /// That there is no such feature, and which one was perhaps meant.
+    pub fn hash(&self, name: &str) -> Result<String, String> {
+        match self.0.get(name) {
+            Some((_, hash)) => Ok(format!("{hash:016x}")),
+            None => Err(self.absent(name)),
+        }
+    }
+
+    /// The feature that an input of this name means: the feature itself, or the only one that exporters would call so.
+    pub fn meant<'a>(&'a self, name: &'a str) -> &'a str {
+        if self.0.contains_key(name) {
+            return name;
+        }
+        let mut alike = self.0.keys().filter(|feature| exported(feature) == name);
+        match (alike.next(), alike.next()) {
+            (Some(feature), None) => feature,
+            _ => name,
+        }
+    }
+
+    fn absent(&self, name: &str) -> String {
+        format!("input `{name}` is no feature of the schema{}: declare it or retrain the model", self.closest(name))
+    }
+
     fn find(&self, name: &str, hash: &str) -> Result<FeatureId, String> {
         match self.0.get(name) {
-            None => Err(format!("input `{name}` is no feature of the schema{}: declare it or retrain the model", self.closest(name))),
+            None => Err(self.absent(name)),
             Some((id, known)) if format!("{known:016x}") == hash => Ok(*id),
             Some((_, known)) => Err(format!(
                 "input `{name}` was trained with the definition {hash}, the schema's is {known:016x}: restore the definition or retrain the model"
@@ -61,35 +90,85 @@ impl FeatureIndex {
     }
 }
 
-/// Loads and checks one version.
+/// The files of a version, each of which has the digest that its manifest says.
+pub struct Files {
+    /// The manifest.
+    pub manifest: Manifest,
+    bytes: HashMap<String, Vec<u8>>,
+}
+
+impl Files {
+    /// Size of the model's file.
+    pub fn model_bytes(&self) -> u64 {
+        self.model().len() as u64
+    }
+
+    fn model(&self) -> &[u8] {
+        self.bytes.get(self.manifest.kind.file()).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The calibration that came with the version.
+    ///
+    /// # Errors
+    /// [`ModelError::Invalid`] when it is none.
+    pub fn calibration(&self, folder: &Path) -> Result<Option<CalibrationTable>, ModelError> {
+        let table = self.bytes.get(CALIBRATION).map(|bytes| {
+            CalibrationTable::from_json(&String::from_utf8_lossy(bytes))
+                .map_err(|error| ModelError::invalid(folder.join(CALIBRATION), error.to_string()))
+        });
+        table.transpose()
+    }
+}
+
+/// Reads a version's files and checks manifest and digests.
 ///
 /// # Errors
-/// The first thing that is wrong with it.
-pub fn version(folder: &Path, index: &FeatureIndex, options: &RuntimeOptions) -> Result<(Model, Option<CalibrationTable>), ModelError> {
-    let path = folder.join("manifest.toml");
-    let manifest = Manifest::read(&path)?;
-    let mut files: HashMap<&str, Vec<u8>> = HashMap::new();
+/// The first thing that is wrong with them.
+pub fn files(folder: &Path) -> Result<Files, ModelError> {
+    let manifest = Manifest::read(&folder.join("manifest.toml"))?;
+    let mut bytes = HashMap::new();
     for (name, digest) in &manifest.files {
-        files.insert(name, checked(&folder.join(name), digest)?);
+        bytes.insert(name.clone(), checked(&folder.join(name), digest)?);
     }
+    Ok(Files { manifest, bytes })
+}
+
+/// Where a version's inputs come from.
+///
+/// # Errors
+/// The first input that the schema does not have, or has with another definition.
+pub fn inputs(folder: &Path, manifest: &Manifest, index: &FeatureIndex) -> Result<Vec<Input>, ModelError> {
+    let path = folder.join("manifest.toml");
     let inputs = manifest.inputs.iter().map(|input| {
         let feature = index.find(&input.name, &input.hash).map_err(|problem| ModelError::invalid(&path, problem))?;
         Ok(Input { feature, usual: input.usual, fill: input.fill() })
     });
-    let inputs: Vec<Input> = inputs.collect::<Result<_, ModelError>>()?;
+    inputs.collect()
+}
+
+/// Builds what runs the version and checks its golden rows.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn model(folder: &Path, files: &Files, inputs: Vec<Input>, options: &RuntimeOptions) -> Result<Model, ModelError> {
+    let manifest = &files.manifest;
     let model_path = folder.join(manifest.kind.file());
-    let bytes = files.get(manifest.kind.file()).map(Vec::as_slice).unwrap_or_default();
-    let engine = engine(&manifest, bytes, inputs.len(), options).map_err(|error| match error {
+    let engine = engine(manifest, files.model(), inputs.len(), options).map_err(|error| match error {
         ModelError::Runtime(_) => error,
         other => ModelError::invalid(&model_path, other.to_string()),
     })?;
     let model = Model { engine, inputs };
-    golden(&folder.join(GOLDEN), &manifest, &model)?;
-    let table = files.get(CALIBRATION).map(|bytes| {
-        CalibrationTable::from_json(&String::from_utf8_lossy(bytes))
-            .map_err(|error| ModelError::invalid(folder.join(CALIBRATION), error.to_string()))
-    });
-    Ok((model, table.transpose()?))
+    golden(&folder.join(GOLDEN), manifest, &model)?;
+    Ok(model)
+}
+
+/// Lets every session of a model score once, so that no transaction pays for what the first run costs.
+///
+/// # Errors
+/// What a session said.
+pub fn warm(model: &Model, lanes: usize) -> Result<(), String> {
+    let usual = model.fill(model.inputs.iter().map(|input| input.usual));
+    (0..lanes.max(1)).try_for_each(|lane| model.engine.raw(&usual, Lane(lane)).map(|_| ()))
 }
 
 /// The bytes of a file whose digest is right.
@@ -116,15 +195,37 @@ fn engine(manifest: &Manifest, bytes: &[u8], inputs: usize, options: &RuntimeOpt
             let width = forest.inputs();
             (Engine::Forest(Arc::new(forest)), width)
         }
-        Kind::Onnx => {
-            let onnx = Onnx::load(bytes, inputs, &manifest.output, options)?;
-            (Engine::Onnx(Arc::new(onnx)), inputs)
-        }
+        Kind::Onnx => (onnx(manifest, bytes, options)?, inputs),
     };
     if width != inputs {
         return Err(ModelError::Data(format!("the model reads {width} inputs, the manifest names {inputs}")));
     }
     Ok(engine)
+}
+
+/// An ONNX model: what was made here runs in this process, what was not is judged and runs contained.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn onnx(manifest: &Manifest, bytes: &[u8], options: &RuntimeOptions) -> Result<Engine, ModelError> {
+    if !manifest.origin.is_own() {
+        judge(bytes, &options.limits).map_err(|rejection| ModelError::Data(rejection.to_string()))?;
+    }
+    let names: Vec<String> = manifest.inputs.iter().map(|input| input.name.clone()).collect();
+    let contained = match options.contained {
+        Which::All => true,
+        Which::Foreign => !manifest.origin.is_own(),
+        Which::None => false,
+    };
+    if !contained {
+        return Ok(Engine::Onnx(Arc::new(Onnx::load(bytes, &names, &manifest.output, options)?)));
+    }
+    let containment = options.containment.clone().ok_or_else(|| {
+        ModelError::Runtime("a foreign model runs only in a worker process, and this program starts none (`models.contain`)".to_string())
+    })?;
+    let spec = Spec { inputs: names, output: manifest.output.clone() };
+    let contained = Contained::start(bytes.to_vec(), spec, options.lanes, options.library.clone(), containment);
+    Ok(Engine::Contained(Arc::new(contained.map_err(ModelError::Data)?)))
 }
 
 /// Scores every golden row again.

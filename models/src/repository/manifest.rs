@@ -1,4 +1,4 @@
-//! `manifest.toml` of a version and `policy.toml` of a model: text enters, checked values leave. Unknown keys are refused.
+//! `manifest.toml` of a version: text enters, checked values leave. Unknown keys are refused.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,12 +18,49 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// As manifests name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Onnx => "onnx",
+            Self::Forest => "forest",
+        }
+    }
+
     /// Name of the model's file.
     pub const fn file(self) -> &'static str {
         match self {
             Self::Onnx => "model.onnx",
             Self::Forest => "model.bin",
         }
+    }
+}
+
+/// Which way a version came into the repository. It decides where the version runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// Made here, by `telltale train` or `make train`, or shipped.
+    #[default]
+    Own,
+    /// By `telltale models publish`.
+    Published,
+    /// Dropped into the inbox.
+    Inbox,
+}
+
+impl Origin {
+    /// As manifests name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Published => "published",
+            Self::Inbox => "inbox",
+        }
+    }
+
+    /// Whether it was made here.
+    pub fn is_own(&self) -> bool {
+        *self == Self::Own
     }
 }
 
@@ -46,6 +83,9 @@ pub struct Manifest {
     pub description: String,
     /// SPDX expression.
     pub licence: String,
+    /// Which way it came; never taken from what a foreign author wrote.
+    #[serde(default, skip_serializing_if = "Origin::is_own")]
+    pub origin: Origin,
     /// What comes out.
     #[serde(default)]
     pub output: Output,
@@ -70,6 +110,30 @@ pub struct Output {
     /// Its column; absent: the last, which of two class probabilities is the second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub column: Option<usize>,
+    /// How the score is made of it.
+    #[serde(default, skip_serializing_if = "Form::is_direct")]
+    pub form: Form,
+    /// Whether lower numbers are more suspicious, as scikit-learn's outlier detectors say it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub negate: bool,
+}
+
+/// How the score is made of an output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// One of its numbers is the score.
+    #[default]
+    Direct,
+    /// It is the row rebuilt; the score is the mean squared difference.
+    Reconstruction,
+}
+
+impl Form {
+    /// Whether one of the numbers is the score.
+    pub fn is_direct(&self) -> bool {
+        *self == Self::Direct
+    }
 }
 
 /// What a version was trained on.
@@ -196,36 +260,5 @@ impl Manifest {
             }
         }
         Ok(())
-    }
-}
-
-/// `policy.toml`: which versions of a model are in force.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Aliases {
-    /// Version in force.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub champion: Option<u32>,
-    /// Version that was in force before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub previous: Option<u32>,
-}
-
-/// The whole of `policy.toml`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelPolicy {
-    /// Names for versions.
-    pub aliases: Aliases,
-}
-
-impl ModelPolicy {
-    /// Reads a model's policy.
-    ///
-    /// # Errors
-    /// [`ModelError::Io`] or [`ModelError::Invalid`].
-    pub fn read(path: &Path) -> Result<Self, ModelError> {
-        let text = std::fs::read_to_string(path).map_err(ModelError::io("read", path))?;
-        toml::from_str(&text).map_err(|error| ModelError::invalid(path, error.to_string()))
     }
 }

@@ -2,10 +2,14 @@
 //!
 //! `<model>/policy.toml` names the champion; `<model>/versions/<n>/` holds `manifest.toml`, the model, its calibration, golden rows and
 //! report; `<model>/site/<version>/<digest>.json` a calibration of this site and `current` the digest in force. Everything is written aside
-//! and renamed into place. A version is never changed.
+//! and renamed into place. A version is never changed; what is done to it stands in `audit.ndjson`.
 
-mod load;
+mod audit;
+pub(crate) mod load;
 mod manifest;
+#[cfg(test)]
+mod parts_tests;
+mod policy;
 mod publish;
 #[cfg(test)]
 mod shipped;
@@ -13,16 +17,16 @@ mod shipped;
 pub(crate) mod tests;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use telltale_features::schema::Schema;
 
-use crate::bundle::{Failure, Loaded, Standing};
 use crate::calibration::CalibrationTable;
-use crate::{Bundle, ModelError, RuntimeOptions};
+use crate::{Bundle, Loader, ModelError, RuntimeOptions};
 
+pub use audit::{AuditLine, Author};
 pub use load::{FeatureIndex, RAW};
-pub use manifest::{Aliases, CALIBRATION, GOLDEN, Input, Kind, Manifest, Missing, ModelPolicy, Named, Output, REPORT, Training};
+pub use manifest::{CALIBRATION, Form, GOLDEN, Input, Kind, Manifest, Missing, Named, Origin, Output, REPORT, Training};
+pub use policy::{Aliases, Canary, Fallback, ModelPolicy, Step};
 pub use publish::{Draft, GoldenRows};
 
 /// A model repository on disk.
@@ -73,15 +77,7 @@ impl Repository {
     /// # Errors
     /// As for [`Repository::load`].
     pub fn load_with(&self, index: &FeatureIndex, options: &RuntimeOptions) -> Result<Bundle, ModelError> {
-        let (mut loaded, mut failures) = (Vec::new(), Vec::new());
-        for name in self.models()? {
-            match self.champion(&name, index, options) {
-                Ok(Some(model)) => loaded.push(model),
-                Ok(None) => {}
-                Err(error) => failures.push(Failure { model: Arc::from(name), reason: error.to_string() }),
-            }
-        }
-        Ok(Bundle::new(loaded, failures))
+        Loader::new(self.clone(), index.clone(), options.clone()).bundle()
     }
 
     /// What `policy.toml` says of a model.
@@ -119,22 +115,20 @@ impl Repository {
         Ok(table)
     }
 
-    fn champion(&self, name: &str, index: &FeatureIndex, options: &RuntimeOptions) -> Result<Option<Loaded>, ModelError> {
-        let Some(version) = self.policy(name)?.aliases.champion else { return Ok(None) };
-        let folder = self.version_folder(name, version)?;
-        if !folder.is_dir() {
-            return Err(ModelError::Absent { what: format!("`{name}` version {version}, the champion,"), repository: self.root.clone() });
-        }
-        let (model, shipped) = load::version(&folder, index, options)?;
-        let site = self.site(name, version)?;
-        let table = if options.shipped_calibration { shipped.or(site) } else { site };
-        let standing =
-            table.map_or(Standing::Calibrating { need: options.calibration_rows }, |table| Standing::Calibrated(Arc::new(table)));
-        Ok(Some(Loaded { name: Arc::from(name), version, model: Arc::new(model), standing }))
+    /// BLAKE3 of a version's manifest, which holds the digests of all its files.
+    pub(crate) fn manifest_digest(&self, model: &str, version: u32) -> Result<String, ModelError> {
+        let path = self.version_folder(model, version)?.join("manifest.toml");
+        let bytes = std::fs::read(&path).map_err(ModelError::io("read", &path))?;
+        Ok(blake3::hash(&bytes).to_hex().to_string())
+    }
+
+    /// Its folder.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// The calibration of this site in force.
-    fn site(&self, model: &str, version: u32) -> Result<Option<CalibrationTable>, ModelError> {
+    pub(crate) fn site(&self, model: &str, version: u32) -> Result<Option<CalibrationTable>, ModelError> {
         let path = self.site_folder(model, version)?.join("current");
         match std::fs::read_to_string(&path) {
             Ok(digest) => self.calibration(model, version, digest.trim()).map(Some),
@@ -143,7 +137,7 @@ impl Repository {
         }
     }
 
-    fn version_folder(&self, model: &str, version: u32) -> Result<PathBuf, ModelError> {
+    pub(crate) fn version_folder(&self, model: &str, version: u32) -> Result<PathBuf, ModelError> {
         Ok(self.folder(model)?.join("versions").join(version.to_string()))
     }
 
@@ -151,11 +145,20 @@ impl Repository {
         Ok(self.folder(model)?.join("site").join(version.to_string()))
     }
 
+    /// Refuses a name that no model can have.
+    ///
+    /// # Errors
+    /// [`ModelError::Name`].
+    pub fn check_name(&self, model: &str) -> Result<(), ModelError> {
+        self.folder(model).map(|_| ())
+    }
+
     /// A model's folder. A name that could leave the repository is refused.
     fn folder(&self, model: &str) -> Result<PathBuf, ModelError> {
         let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
         let begins = model.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-        if begins && model.len() <= 64 && model.bytes().all(allowed) {
+        // The inbox stands beside the models.
+        if begins && model.len() <= 64 && model.bytes().all(allowed) && model != "inbox" {
             return Ok(self.root.join(model));
         }
         Err(ModelError::Name { name: model.to_string() })

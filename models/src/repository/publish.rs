@@ -1,10 +1,13 @@
-//! What changes a repository: new versions, aliases, calibrations of this site. Each is written aside, flushed and renamed into place.
+//! What changes a repository: new versions, aliases, calibrations of this site. Each is written aside, flushed and renamed into place,
+//! so that a killed process leaves either the old state or the new one, whole.
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::manifest::{Aliases, CALIBRATION, GOLDEN, Manifest, ModelPolicy, REPORT};
+use super::audit::{AuditLine, Author};
+use super::manifest::{CALIBRATION, GOLDEN, Manifest, REPORT};
+use super::policy::{ModelPolicy, Step};
 use super::{RAW, Repository};
 use crate::ModelError;
 use crate::calibration::CalibrationTable;
@@ -48,35 +51,26 @@ impl Repository {
     ///
     /// # Errors
     /// [`ModelError::Name`], [`ModelError::Io`] or [`ModelError::Data`].
-    pub fn publish(&self, model: &str, mut draft: Draft) -> Result<u32, ModelError> {
+    pub fn publish(&self, model: &str, draft: Draft) -> Result<u32, ModelError> {
         let folder = self.folder(model)?;
         let versions = folder.join("versions");
-        let staging = folder.join(".staging");
         fs::create_dir_all(&versions).map_err(ModelError::io("create", &versions))?;
+        let _alone = self.alone(model)?;
+        let staging = folder.join(".staging");
         if staging.exists() {
             fs::remove_dir_all(&staging).map_err(ModelError::io("clear", &staging))?;
         }
         fs::create_dir_all(&staging).map_err(ModelError::io("create", &staging))?;
-        let mut files = vec![(draft.manifest.kind.file(), draft.model), (REPORT, draft.report.into_bytes())];
-        if let Some(table) = &draft.calibration {
-            files.push((CALIBRATION, table.to_json().into_bytes()));
-        }
-        draft.manifest.files.clear();
-        for (name, bytes) in files {
-            store(&staging.join(name), &bytes)?;
-            draft.manifest.files.insert(name.to_string(), blake3::hash(&bytes).to_hex().to_string());
-        }
-        let golden = staging.join(GOLDEN);
-        let names = draft.manifest.inputs.iter().map(|input| input.name.as_str());
-        let mut columns: Vec<_> = names.zip(&draft.golden.inputs).map(|(name, values)| (name, Column::Numbers(values))).collect();
-        columns.push((RAW, Column::Numbers(&draft.golden.raw)));
-        table::write(&golden, &columns, &[])?;
-        let bytes = fs::read(&golden).map_err(ModelError::io("read", &golden))?;
-        draft.manifest.files.insert(GOLDEN.to_string(), blake3::hash(&bytes).to_hex().to_string());
-        store(&staging.join("manifest.toml"), draft.manifest.to_toml()?.as_bytes())?;
+        stage(&staging, draft)?;
+        sync(&staging)?;
         let number = 1 + self.versions(model)?.last().copied().unwrap_or(0);
         let place = versions.join(number.to_string());
         fs::rename(&staging, &place).map_err(ModelError::io("rename into place", &place))?;
+        sync(&versions)?;
+        let policy = folder.join("policy.toml");
+        if !policy.exists() {
+            store(&policy, ModelPolicy::default().to_toml()?.as_bytes())?;
+        }
         Ok(number)
     }
 
@@ -95,20 +89,67 @@ impl Repository {
         Ok(numbers)
     }
 
+    /// The latest version that has exactly this model file.
+    pub fn holding(&self, model: &str, bytes: &[u8]) -> Option<u32> {
+        let digest = blake3::hash(bytes).to_hex();
+        let holds = |manifest: Manifest| manifest.files.get(manifest.kind.file()).is_some_and(|known| known == digest.as_str());
+        self.versions(model).ok()?.into_iter().rev().find(|version| self.manifest(model, *version).is_ok_and(holds))
+    }
+
     /// Puts a version in force; the one before it becomes `previous`. Takes effect when the repository is loaded again.
     ///
     /// # Errors
     /// [`ModelError::Absent`] when there is no such version, else [`ModelError::Io`].
     pub fn promote(&self, model: &str, version: u32) -> Result<(), ModelError> {
-        if !self.version_folder(model, version)?.is_dir() {
-            return Err(ModelError::Absent { what: format!("`{model}` version {version}"), repository: self.root.clone() });
-        }
+        self.change(model, |policy| policy.after(Step::Promote(version))).map(|_| ())
+    }
+
+    /// Replaces a model's policy by what `change` makes of it: alone, atomically, durably.
+    ///
+    /// # Errors
+    /// [`ModelError::Data`] with what `change` says, [`ModelError::Absent`] for versions that are not there, or [`ModelError::Io`].
+    pub fn change(&self, model: &str, change: impl FnOnce(&ModelPolicy) -> Result<ModelPolicy, String>) -> Result<ModelPolicy, ModelError> {
+        let _alone = self.alone(model)?;
         let path = self.folder(model)?.join("policy.toml");
-        let before = if path.exists() { ModelPolicy::read(&path)?.aliases } else { Aliases::default() };
-        let previous = before.champion.filter(|champion| *champion != version).or(before.previous);
-        let policy = ModelPolicy { aliases: Aliases { champion: Some(version), previous } };
-        let text = toml::to_string(&policy).map_err(|error| ModelError::Data(format!("policy.toml cannot be written: {error}")))?;
-        store(&path, text.as_bytes())
+        let before = if path.exists() { ModelPolicy::read(&path)? } else { ModelPolicy::default() };
+        let after = change(&before).map_err(|problem| ModelError::Data(format!("model `{model}`: {problem}")))?;
+        for version in after.versions().into_iter().filter(|version| !before.versions().contains(version)) {
+            self.must_have(model, version)?;
+        }
+        store(&path, after.to_toml()?.as_bytes())?;
+        Ok(after)
+    }
+
+    /// One step of a model's policy, with its line in the audit.
+    ///
+    /// # Errors
+    /// As [`Repository::change`].
+    pub fn step(&self, model: &str, step: Step, author: &Author) -> Result<ModelPolicy, ModelError> {
+        let after = self.change(model, |policy| policy.after(step))?;
+        let line = AuditLine { policy: Some(after.clone()), ..AuditLine::new(author, step.name(), model, step.version()) };
+        self.record(&line)?;
+        Ok(after)
+    }
+
+    /// Deletes a version that plays no part.
+    ///
+    /// # Errors
+    /// [`ModelError::Data`] when it plays one, [`ModelError::Absent`] when it is not there, or [`ModelError::Io`].
+    pub fn remove(&self, model: &str, version: u32, author: &Author) -> Result<(), ModelError> {
+        self.must_have(model, version)?;
+        let _alone = self.alone(model)?;
+        if self.policy(model)?.versions().contains(&version) {
+            let text = format!("`{model}` version {version} plays a part; promote another, or end its canary or shadow first");
+            return Err(ModelError::Data(text));
+        }
+        self.record(&AuditLine::new(author, "remove", model, Some(version)))?;
+        let (place, staging) = (self.version_folder(model, version)?, self.folder(model)?.join(".staging"));
+        // Moved aside first: a killed process leaves no half version under its number.
+        if staging.exists() {
+            fs::remove_dir_all(&staging).map_err(ModelError::io("clear", &staging))?;
+        }
+        fs::rename(&place, &staging).map_err(ModelError::io("move aside", &place))?;
+        fs::remove_dir_all(&staging).map_err(ModelError::io("delete", &staging))
     }
 
     /// Stores a calibration of this site and puts it in force for the version. Returns its digest.
@@ -123,11 +164,57 @@ impl Repository {
         store(&folder.join("current"), digest.as_bytes())?;
         Ok(digest)
     }
+
+    /// Refuses a version that is not there.
+    pub(crate) fn must_have(&self, model: &str, version: u32) -> Result<(), ModelError> {
+        if self.version_folder(model, version)?.is_dir() {
+            return Ok(());
+        }
+        Err(ModelError::Absent { what: format!("`{model}` version {version}"), repository: self.root.clone() })
+    }
+
+    /// Holds the model against other processes and threads that would change it; released when dropped.
+    fn alone(&self, model: &str) -> Result<File, ModelError> {
+        let folder = self.folder(model)?;
+        if !folder.is_dir() {
+            return Err(ModelError::Absent { what: format!("model `{model}`"), repository: self.root.clone() });
+        }
+        let path = folder.join(".lock");
+        let file = File::create(&path).and_then(|file| file.lock().map(|()| file));
+        file.map_err(ModelError::io("lock", path))
+    }
+}
+
+/// Writes every file of a version into the staging folder, its manifest last.
+fn stage(staging: &Path, mut draft: Draft) -> Result<(), ModelError> {
+    let mut files = vec![(draft.manifest.kind.file(), draft.model), (REPORT, draft.report.into_bytes())];
+    if let Some(table) = &draft.calibration {
+        files.push((CALIBRATION, table.to_json().into_bytes()));
+    }
+    draft.manifest.files.clear();
+    for (name, bytes) in files {
+        store(&staging.join(name), &bytes)?;
+        draft.manifest.files.insert(name.to_string(), blake3::hash(&bytes).to_hex().to_string());
+    }
+    let golden = staging.join(GOLDEN);
+    let names = draft.manifest.inputs.iter().map(|input| input.name.as_str());
+    let mut columns: Vec<_> = names.zip(&draft.golden.inputs).map(|(name, values)| (name, Column::Numbers(values))).collect();
+    columns.push((RAW, Column::Numbers(&draft.golden.raw)));
+    table::write(&golden, &columns, &[])?;
+    sync(&golden)?;
+    let bytes = fs::read(&golden).map_err(ModelError::io("read", &golden))?;
+    draft.manifest.files.insert(GOLDEN.to_string(), blake3::hash(&bytes).to_hex().to_string());
+    store(&staging.join("manifest.toml"), draft.manifest.to_toml()?.as_bytes())
+}
+
+/// Makes a file or folder durable.
+fn sync(path: &Path) -> Result<(), ModelError> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(ModelError::io("make durable", path))
 }
 
 /// Writes a file so that after a crash there is either the old one or the new one, whole.
-fn store(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
-    let aside = path.with_extension("new");
+pub(super) fn store(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
+    let aside: PathBuf = path.with_extension("new");
     let write = || -> std::io::Result<()> {
         let mut file = File::create(&aside)?;
         file.write_all(bytes)?;

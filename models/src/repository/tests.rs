@@ -4,6 +4,7 @@ use crate::forest::{self, Branch, Forest, Row, Trees};
 use crate::{Calibrated, Lane, Role};
 use rand::{RngExt, SeedableRng};
 use std::fs;
+use std::sync::Arc;
 use telltale_features::vector::FeatureVector;
 
 pub(crate) const NAMES: [&str; 4] = ["address.requests_1m", "address.failed_logins_10m", "user.age", "session.paths_1h"];
@@ -49,6 +50,7 @@ pub(crate) fn draft(seed: u64) -> Draft {
         kind: Kind::Forest,
         description: "odd rows".into(),
         licence: "Apache-2.0".into(),
+        origin: Origin::Own,
         output: Output::default(),
         training: Training::default(),
         files: Default::default(),
@@ -177,7 +179,7 @@ fn a_version_that_was_changed_fails_alone_and_says_how() {
 
     let champion = site();
     champion.edit("policy.toml", "champion = 1", "champion = 7");
-    assert!(champion.failure().contains("`odd` version 7, the champion, is not in the repository"), "{}", champion.failure());
+    assert!(champion.failure().contains("`odd` version 7 is not in the repository"), "{}", champion.failure());
 }
 
 #[test]
@@ -210,7 +212,7 @@ fn promotion_remembers_what_was_before() {
     let site = site();
     assert_eq!(site.repository.publish("odd", draft(2)).unwrap(), 2);
     site.repository.promote("odd", 2).unwrap();
-    assert_eq!(site.repository.policy("odd").unwrap().aliases, Aliases { champion: Some(2), previous: Some(1) });
+    assert_eq!(site.repository.policy("odd").unwrap().aliases, Aliases { champion: Some(2), challenger: None, previous: Some(1) });
     assert!(site.repository.promote("odd", 9).unwrap_err().to_string().contains("version 9"));
     assert_eq!(site.load(true).models().collect::<Vec<_>>(), [("odd", 2)]);
 }

@@ -74,11 +74,7 @@ pub fn run(args: Args) -> Result<(), CommandError> {
 }
 
 async fn call(args: Args) -> Result<(), CommandError> {
-    let endpoint = Endpoint::from_shared(format!("http://{}", args.admin)).map_err(CommandError::usage)?;
-    let channel = endpoint.connect().await.map_err(|error| {
-        let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-        CommandError::failed(format!("no scorer answers at `{}`: {cause}", args.admin))
-    })?;
+    let channel = connect(&args.admin).await?;
     let token = args.token_file.as_deref().map(std::fs::read_to_string).transpose().map_err(CommandError::usage)?;
     let mut client = Client::new(channel);
     match args.command {
@@ -109,7 +105,23 @@ async fn call(args: Args) -> Result<(), CommandError> {
     }
 }
 
-fn with_token<T>(message: T, token: Option<&str>) -> Result<tonic::Request<T>, CommandError> {
+/// A connection to an admin listener.
+///
+/// # Errors
+/// When the address is none, or nobody answers there.
+pub(super) async fn connect(admin: &str) -> Result<Channel, CommandError> {
+    let endpoint = Endpoint::from_shared(format!("http://{admin}")).map_err(CommandError::usage)?;
+    endpoint.connect().await.map_err(|error| {
+        let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+        CommandError::failed(format!("no scorer answers at `{admin}`: {cause}"))
+    })
+}
+
+/// A request with the caller's token.
+///
+/// # Errors
+/// When the token cannot stand in a header.
+pub(super) fn with_token<T>(message: T, token: Option<&str>) -> Result<tonic::Request<T>, CommandError> {
     let mut request = tonic::Request::new(message);
     if let Some(token) = token {
         let value = MetadataValue::try_from(format!("Bearer {}", token.trim())).map_err(CommandError::usage)?;
@@ -118,7 +130,8 @@ fn with_token<T>(message: T, token: Option<&str>) -> Result<tonic::Request<T>, C
     Ok(request)
 }
 
-fn refused(status: tonic::Status) -> CommandError {
+/// What the scorer says no to.
+pub(super) fn refused(status: tonic::Status) -> CommandError {
     match status.code() {
         tonic::Code::InvalidArgument => CommandError::usage(status.message()),
         _ => CommandError::failed(format!("{}: {}", status.code(), status.message())),

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod entities;
 pub mod features;
+pub mod model_worker;
 pub mod models;
 pub mod replay;
 pub mod rules;
@@ -37,8 +38,11 @@ enum Command {
     Features(features::Args),
     /// Is the policy right, and does it do what its cases say?
     Rules(rules::Args),
-    /// What stands in a model repository.
+    /// What stands in a model repository, and which version plays which part.
     Models(models::Args),
+    /// Runs a foreign model for a scorer, contained; its standard input is a socket.
+    #[command(hide = true)]
+    ModelWorker(model_worker::Args),
     /// Trains a native model on a feature file.
     Train(train::Args),
     /// Is this configuration right?
@@ -78,6 +82,7 @@ fn run(command: Command) -> Result<(), CommandError> {
         Command::Features(args) => features::run(args),
         Command::Rules(args) => rules::run(args),
         Command::Models(args) => models::run(args),
+        Command::ModelWorker(args) => model_worker::run(&args),
         Command::Train(args) => train::run(args),
         Command::Config(args) => config::run(args),
         Command::Entities(args) => entities::run(args),

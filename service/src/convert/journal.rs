@@ -7,12 +7,30 @@ use telltale_features::door::{Admitted, AdmittedOutcome, Signals};
 use telltale_features::entity::{EntityId, EntityKey, Subject, Subjects};
 use telltale_features::schema::Schema;
 use telltale_features::time::Timestamp;
+use telltale_models::Absent;
 use telltale_proto::journal::v1 as wire;
 use telltale_proto::v1;
 
 use super::ConvertError;
 use super::outbound::timestamp_to_proto;
 use super::outcome::outcome_to_proto;
+
+/// Versions that gave no score, as the journal keeps them.
+pub fn absent_to_journal(absent: &[Absent]) -> Vec<wire::ModelAbsent> {
+    let one =
+        |absent: &Absent| wire::ModelAbsent { model: absent.model.to_string(), version: absent.version, problem: absent.problem.clone() };
+    absent.iter().map(one).collect()
+}
+
+/// The same, from the journal.
+pub fn absent_from_journal(absent: &[wire::ModelAbsent]) -> Vec<Absent> {
+    let one = |absent: &wire::ModelAbsent| Absent {
+        model: absent.model.as_str().into(),
+        version: absent.version,
+        problem: absent.problem.clone(),
+    };
+    absent.iter().map(one).collect()
+}
 
 /// A transaction behind the door as the journal keeps it.
 pub fn observed(admitted: &Admitted, event_time: Timestamp, schema: &Schema) -> wire::Observed {

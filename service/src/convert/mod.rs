@@ -14,8 +14,8 @@ mod tests;
 
 pub use inbound::transaction;
 pub use journal::{
-    admitted, context_from_proto, context_to_proto, label_applied, label_from_journal, observed, outcome_applied, outcome_from_journal,
-    subjects_from_proto, transaction_to_proto, value_to_proto,
+    absent_from_journal, absent_to_journal, admitted, context_from_proto, context_to_proto, label_applied, label_from_journal, observed,
+    outcome_applied, outcome_from_journal, subjects_from_proto, transaction_to_proto, value_to_proto,
 };
 pub use outbound::{
     action, action_from_proto, decision_digest, entity_from_proto, entity_to_proto, entity_type, hex, override_from_proto, override_id,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use telltale_features::store::{Moment, Sequence};
 use telltale_features::time::Timestamp;
-use telltale_proto::journal::v1::{Changed, Decided, journal_record::Kind};
+use telltale_proto::journal::v1::{Changed, Decided, DecisionChanged, journal_record::Kind};
 
 use super::*;
 
@@ -167,6 +167,48 @@ fn old_files_go_and_each_file_begins_with_what_is_in_force() {
     assert_eq!(entries.iter().filter(state).count(), 2, "the policy and its epoch, once");
     let after: Vec<u64> = sequences(&entries).into_iter().filter(|sequence| *sequence > 0).collect();
     assert_eq!(after, (after[0]..=60).collect::<Vec<_>>(), "{stats:?}");
+}
+
+#[test]
+fn a_file_begins_with_what_is_in_force_in_the_order_in_which_it_can_be_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = open(folder.path(), |options| {
+        options.file_bytes = 2_000;
+        options.total_bytes = 4_000;
+    });
+    let change = |what: &str, name: &str| {
+        let changed = Changed { what: what.to_owned(), name: name.to_owned(), ..Changed::default() };
+        move || Kind::Changed(changed.clone())
+    };
+    let decision = |id: &str, removed| {
+        let decision = Some(telltale_proto::v1::Decision { id: id.to_owned(), ..Default::default() });
+        move || Kind::Decision(DecisionChanged { decision: decision.clone(), removed })
+    };
+    // As they come: a calibration is finished before its model changes parts, the policy changes last.
+    journal.append(moment(1), decision("a", false));
+    journal.append(moment(2), change("calibration", "m:1"));
+    journal.append(moment(3), decision("b", false));
+    journal.append(moment(4), change("model", "m"));
+    journal.append(moment(5), decision("a", true));
+    journal.append(moment(6), change("policy", ""));
+    for sequence in 7..=20 {
+        journal.append(moment(sequence), || Kind::Decided(Decided { digest: noise(900, sequence).into(), ..Decided::default() }));
+        assert!(journal.flush());
+    }
+    assert!(journal.close());
+    assert!(files(folder.path()).unwrap()[0].0 > 1, "the first file is still there");
+    let (entries, _) = read(folder.path());
+    let said = |entry: &Entry| {
+        let Entry::Record(record) = entry else { return None };
+        match record.kind.as_ref().filter(|_| record.sequence == 0)? {
+            Kind::Changed(changed) => Some(format!("{} {}", changed.what, changed.name)),
+            Kind::Decision(change) => Some(format!("decision {}", change.decision.as_ref()?.id)),
+            _ => None,
+        }
+    };
+    let state: Vec<String> = entries.iter().filter_map(said).collect();
+    // The epoch stands for everything before it, so it comes last.
+    assert_eq!(state, ["policy ", "model m", "calibration m:1", "decision b", "epoch 6"]);
 }
 
 #[test]

@@ -143,19 +143,23 @@ impl Writer {
         Ok(())
     }
 
-    /// Keeps the latest state of everything that verdicts depend on: the preamble of the next file, under sequence 0.
+    /// Keeps the latest state of everything that verdicts depend on: the preamble of the next file, under sequence 0. The keys give
+    /// the order in which a replay can repeat it: models before their calibrations, the epoch that names all of it last.
     fn remember(&mut self, record: &JournalRecord) {
         let key = match &record.kind {
-            Some(Kind::Changed(changed)) if changed.what == "calibration" => format!("calibration {}", changed.name),
-            Some(Kind::Changed(changed)) => changed.what.clone(),
+            Some(Kind::Changed(changed)) => match changed.what.as_str() {
+                "model" => format!("3 model {}", changed.name),
+                "calibration" => format!("4 calibration {}", changed.name),
+                what => format!("2 {what}"),
+            },
             Some(Kind::Decision(change)) => {
                 let id = change.decision.as_ref().map(|decision| decision.id.clone()).unwrap_or_default();
                 if change.removed {
-                    self.state.remove(&format!("decision {id}"));
+                    self.state.remove(&format!("5 decision {id}"));
                     self.remember_epoch(record.sequence);
                     return;
                 }
-                format!("decision {id}")
+                format!("5 decision {id}")
             }
             _ => return,
         };
@@ -166,7 +170,7 @@ impl Writer {
     fn remember_epoch(&mut self, sequence: u64) {
         if sequence > 0 {
             let epoch = Changed { what: "epoch".to_owned(), name: sequence.to_string(), ..Changed::default() };
-            self.state.insert("epoch".to_owned(), JournalRecord { sequence: 0, now_us: 0, kind: Some(Kind::Changed(epoch)) });
+            self.state.insert("9 epoch".to_owned(), JournalRecord { sequence: 0, now_us: 0, kind: Some(Kind::Changed(epoch)) });
         }
     }
 

@@ -204,7 +204,8 @@ impl Batch {
         let engine = &self.engine;
         in_parallel(work, self.threads, |lane, (decide, admitted, history)| {
             let vector = engine.schema.extract(&admitted, &history);
-            let assessed = engine.assess(&decide.force, vector, lane);
+            let absent = decide.recorded.as_ref().map(|recorded| convert::absent_from_journal(&recorded.absent)).unwrap_or_default();
+            let assessed = engine.assess(&decide.force, vector, &engine.asked(&admitted, lane, &absent));
             (decide, admitted, history, assessed)
         })
     }

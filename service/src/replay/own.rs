@@ -146,6 +146,10 @@ impl<'o> Own<'o> {
             self.epochs.insert(epoch, Arc::new(self.latest.clone()));
             return;
         }
+        // What nothing is decided with is not loaded either.
+        if change.what == "model" && !self.options.recorded_policy {
+            return;
+        }
         match in_force::apply_change(&self.latest, change, &self.engine.schema) {
             Ok(Some(force)) => self.changed(force, moment),
             Ok(None) => {}

@@ -98,6 +98,9 @@ const RULES: &[(&str, Option<&[Role]>)] = &[
     ("/telltale.v1.Decisions/", Some(&[Role::Scorer, Role::Viewer, Role::Analyst, Role::Operator])),
     ("/telltale.v1.Entities/ListDecisions", Some(&[Role::Viewer, Role::Analyst, Role::Operator])),
     ("/telltale.v1.Entities/Override", Some(&[Role::Analyst, Role::Operator])),
+    ("/telltale.v1.Models/ListModels", Some(&[Role::Viewer, Role::Analyst, Role::Operator])),
+    ("/telltale.v1.Models/CompareModel", Some(&[Role::Viewer, Role::Analyst, Role::Operator])),
+    ("/telltale.v1.Models/", Some(&[Role::Operator])),
     ("/grpc.reflection.", None),
 ];
 /// Open to everybody: load balancers have no token.

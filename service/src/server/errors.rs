@@ -1,6 +1,7 @@
 //! Everything that a caller can have done wrong, and the one place where it becomes a gRPC code.
 
 use telltale_features::door::DoorError;
+use telltale_models::ModelError;
 use tonic::{Code, Status};
 
 use crate::convert::ConvertError;
@@ -39,6 +40,12 @@ pub enum CallError {
     /// An override that cannot be.
     #[error("{0}")]
     Override(String),
+    /// A model that cannot be used so.
+    #[error("{0}")]
+    Model(#[from] ModelError),
+    /// There is no repository.
+    #[error("this scorer has no model repository; start it with `--models FOLDER` or set `models.path`")]
+    NoRepository,
     /// Something could not be saved.
     #[error("the decision could not be saved: {0}")]
     Save(#[from] std::io::Error),
@@ -57,6 +64,13 @@ impl CallError {
             Self::Overloaded { .. } => Code::ResourceExhausted,
             Self::Deadline => Code::DeadlineExceeded,
             Self::Draining => Code::Unavailable,
+            Self::NoRepository => Code::FailedPrecondition,
+            Self::Model(error) => match error {
+                ModelError::Name { .. } => Code::InvalidArgument,
+                ModelError::Absent { .. } => Code::NotFound,
+                ModelError::Invalid { .. } | ModelError::Data(_) | ModelError::Runtime(_) => Code::FailedPrecondition,
+                ModelError::Io { .. } => Code::Internal,
+            },
             Self::Save(_) => Code::Internal,
         }
     }

@@ -35,6 +35,11 @@ pub struct Metrics {
     pub degraded: IntCounter,
     /// Policy reloads, by result.
     pub reloads: IntCounterVec,
+    /// Changes of models, by what was asked and its result.
+    pub model_changes: IntCounterVec,
+    /// Scores that a model was asked for and did not give.
+    pub model_absent: IntCounter,
+    shadow_dropped: IntGauge,
     standing: IntGaugeVec,
     remembered: IntGaugeVec,
     running: IntGauge,
@@ -91,6 +96,14 @@ impl Metrics {
             unmatched: counter("telltale_unmatched_total", "Reports whose transaction is not known.")?,
             degraded: counter("telltale_degraded_total", "Verdicts that lacked something.")?,
             reloads: counters("telltale_policy_reloads_total", "Policy reloads.", "result")?,
+            model_changes: {
+                let options = Opts::new("telltale_model_changes_total", "Changes of models.");
+                let counters = IntCounterVec::new(options, &["what", "result"])?;
+                registry.register(Box::new(counters.clone()))?;
+                counters
+            },
+            model_absent: counter("telltale_model_absent_total", "Scores that a model was asked for and did not give.")?,
+            shadow_dropped: gauge("telltale_shadow_dropped", "Transactions that models in shadow did not see for want of room.")?,
             standing: gauges("telltale_standing_decisions", "Standing decisions.", "origin")?,
             remembered: gauges("telltale_remembered", "What is remembered of transactions.", "what")?,
             running: gauge("telltale_running", "Transactions being scored.")?,
@@ -118,6 +131,7 @@ impl Metrics {
         let (overrides, denials) = service.decisions.counts();
         self.standing.with_label_values(&["override"]).set(signed(overrides as u64));
         self.standing.with_label_values(&["rule"]).set(signed(denials as u64));
+        self.shadow_dropped.set(signed(service.models.shadows.dropped()));
         let store = engine.store.stats();
         self.entities.set(signed(store.entities.iter().sum()));
         self.entity_bytes.set(signed(store.bytes.iter().sum()));

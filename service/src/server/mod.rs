@@ -13,6 +13,7 @@ mod http;
 mod listen;
 mod memory;
 mod metrics;
+mod models;
 mod overrides;
 mod reload;
 mod run;
@@ -49,6 +50,7 @@ use audit::Audit;
 use decisions::Decisions;
 use memory::{Entered, Found, Memory, Turn};
 use metrics::Metrics;
+use models::Models;
 use wire::Sealed;
 
 /// Everything that the RPCs share.
@@ -58,6 +60,7 @@ pub struct Service {
     admission: Arc<Admission>,
     decisions: Decisions,
     metrics: Metrics,
+    models: Models,
     audit: Audit,
     /// Longest time that a call may take, its own deadline or not.
     longest: Duration,
@@ -118,6 +121,10 @@ impl Service {
         self.metrics.would.with_label_values(&[scored.decision.would.name()]).inc();
         self.metrics.clamped_times.inc_by(u64::from(scored.history.clamped));
         self.metrics.degraded.inc_by(u64::from(!verdict.degraded.is_empty()));
+        if !scored.assessed.scores.absent.is_empty() {
+            self.metrics.model_absent.inc_by(scored.assessed.scores.absent.len() as u64);
+        }
+        self.models.shadows.watch(scored);
         let verdict = Sealed::new(&verdict);
         let mut early = turn.answer(&verdict);
         if let Some(response) = answer {
@@ -179,6 +186,7 @@ impl Service {
         let context = self.context(&token, &label.transaction_id, None);
         let context = context.inspect_err(|_| self.memory.forget_report(&kind, &label.transaction_id))?;
         self.metrics.reports.with_label_values(&["label"]).inc();
+        self.models.shadows.labelled(&label.transaction_id, label.kind.name());
         if let Some(context) = context {
             self.engine.apply_label(&label, &context, self.engine.live()).await;
         }

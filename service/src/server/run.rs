@@ -25,6 +25,7 @@ use super::decisions::Decisions;
 use super::listen::{bind, serve_grpc, serve_http, server, sockets};
 use super::memory::{Bounds, Memory};
 use super::metrics::Metrics;
+use super::models::{Models, ModelsApi};
 use super::reload::PolicyWatch;
 use super::stream::Scorer;
 use super::warm::warm;
@@ -34,6 +35,9 @@ use crate::journal::Journal;
 use crate::replay::{Format, ReplayError};
 use crate::setup::{self, SetupError, SystemClock};
 use crate::token;
+
+/// Largest message that brings a model: the file, and a little more.
+const MODEL_BYTES: usize = 65 << 20;
 
 /// Why the server could not start or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -144,7 +148,8 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
 
     let lanes = crate::cli::threads(config.scoring.threads);
     let journal = Journal::default();
-    let engine = setup::serving_engine(&config, lanes, keys.hasher(), Arc::new(SystemClock), journal).await?;
+    // One lane more: what only watches must not wait for a session that scores, nor the other way round.
+    let engine = setup::serving_engine(&config, lanes + 1, keys.hasher(), Arc::new(SystemClock), journal).await?;
     let now = setup::SystemClock;
     let now = telltale_features::time::Clock::now(&now);
     let table = config.data.join("decisions.ndjson");
@@ -158,6 +163,7 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
         admission: Arc::new(Admission::new(config.scoring.max_concurrent, config.scoring.shed_from, config.scoring.shed_last.clone())),
         decisions,
         metrics: Metrics::new()?,
+        models: Models::new(&engine),
         audit,
         longest: Duration::from_millis(config.scoring.deadline_ms),
         lanes: lanes.max(1),
@@ -192,6 +198,9 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
     let reflect = reflection().map_err(|error| ServeError::Task(error.to_string()))?;
     let router = server(&tls)?.layer(access).add_service(v1::entities_server::EntitiesServer::new(api.clone()));
     let router = router.add_service(v1::decisions_server::DecisionsServer::new(api));
+    let models = v1::models_server::ModelsServer::new(ModelsApi(Arc::clone(&service))).max_decoding_message_size(MODEL_BYTES);
+    let router = router.add_service(models);
+    Models::start(&service).map_err(data)?;
     let admin = admin.open("admin.listen", &config.admin.listen)?;
     listeners.push(serve_grpc(admin, router.add_service(health_service).add_service(reflect), &stop));
 

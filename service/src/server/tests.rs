@@ -3,6 +3,7 @@
 mod access;
 mod answers;
 mod doors;
+mod models;
 mod parity;
 
 use std::net::SocketAddr;

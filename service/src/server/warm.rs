@@ -2,12 +2,14 @@
 //!
 //! What changed while the server was down becomes a change like any other, so that the journal stays whole.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use telltale_features::store::any::AnyStore;
 use telltale_features::store::{Order, Store};
+use telltale_models::Bundle;
 use telltale_policy::Overrides;
 use telltale_proto::journal::v1::{Changed, DecisionChanged, journal_record::Kind};
 use telltale_proto::v1;
@@ -15,7 +17,7 @@ use telltale_proto::v1;
 use super::{ServeError, ServeOptions, Service};
 use crate::config::Config;
 use crate::convert;
-use crate::in_force::{InForce, policy_record};
+use crate::in_force::{InForce, calibration_record, model_record, policy_record};
 use crate::journal::{JournalOptions, files};
 use crate::replay::{self, Format, ReplayOptions};
 use crate::score::Engine;
@@ -101,6 +103,12 @@ fn describe(engine: &Engine, force: &InForce) {
     let digest = engine.schema.digest().to_owned();
     journal.state(Kind::Changed(Changed { what: "schema".to_owned(), digest, ..Changed::default() }));
     journal.state(policy_record(&force.policy, &force.source, "start"));
+    for (model, state) in force.bundle.states() {
+        journal.state(model_record(model, state, "start"));
+    }
+    for (model, version, table) in force.bundle.calibrations() {
+        journal.state(calibration_record(model, version, table, "start"));
+    }
     for ruling in force.overrides.iter() {
         let decision = Some(convert::override_to_proto(ruling, None, &engine.schema));
         journal.state(Kind::Decision(DecisionChanged { decision, removed: false }));
@@ -119,12 +127,30 @@ fn bring_up_to_date(engine: &Engine, configured: &InForce, overrides: Overrides)
         let (policy, source) = (Arc::clone(&configured.policy), Arc::clone(&configured.source));
         engine.change(engine.live(), |force, _| Some((force.with_policy(policy, source), record)));
     }
+    bring_models_up_to_date(engine, configured);
     let known = (*force.overrides).clone();
     for ruling in overrides.iter().filter(|ruling| known.iter().all(|other| other != *ruling)) {
         change_override(engine, ruling, false);
     }
     for ruling in known.iter().filter(|ruling| overrides.iter().all(|other| other.entity != ruling.entity)) {
         change_override(engine, ruling, true);
+    }
+}
+
+/// The repository's policies as they are now hold, over what the journal says of them; the calibrations in the journal stay.
+fn bring_models_up_to_date(engine: &Engine, configured: &InForce) {
+    let force = engine.in_force();
+    let names = |bundle: &Bundle| bundle.states().map(|(name, _)| name.to_owned()).collect::<BTreeSet<String>>();
+    for model in &names(&force.bundle) | &names(&configured.bundle) {
+        let find = |bundle: &Bundle| bundle.states().find(|(name, _)| *name == model).map(|(_, state)| state.clone());
+        let now = find(&configured.bundle);
+        if find(&force.bundle) != now {
+            let record = model_record(&model, &now.unwrap_or_default(), "start");
+            engine.change(engine.live(), |force, _| Some((force.with_bundle(force.bundle.adopting(&configured.bundle, &model)), record)));
+        }
+    }
+    if let Some(loader) = &force.loader {
+        loader.settle(&engine.in_force().bundle);
     }
 }
 

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use telltale_features::schema::Schema;
 use telltale_models::calibration::conformal;
 use telltale_models::forest::{Branch, Forest, Row, Trees, file};
-use telltale_models::repository::{Draft, GoldenRows, Input, Kind, Manifest, Missing, Output, Training};
+use telltale_models::repository::{Draft, GoldenRows, Input, Kind, Manifest, Missing, Origin, Output, Training};
 use telltale_models::{Bundle, Repository, RuntimeOptions};
 
 use super::Failure;
@@ -90,6 +90,7 @@ fn manifest(schema: &Schema) -> Manifest {
         kind: Kind::Forest,
         description: "the bench's forest".to_owned(),
         licence: "Apache-2.0".to_owned(),
+        origin: Origin::Own,
         output: Output::default(),
         training: Training { schema: schema.digest().to_owned(), seed: 1, ..Training::default() },
         files: Default::default(),

@@ -5,6 +5,7 @@
 pub mod core;
 pub mod forest;
 pub mod grpc;
+pub mod models;
 pub mod proxy;
 pub mod replay;
 mod rules;

@@ -25,7 +25,7 @@ fn with<T>(role: &str, message: T) -> tonic::Request<T> {
 /// Calls what is not there.
 async fn unknown(client: &mut tonic::client::Grpc<Channel>, request: tonic::Request<()>) -> Result<(), tonic::Status> {
     client.ready().await.map_err(|error| tonic::Status::unknown(error.to_string()))?;
-    let path = ::http::uri::PathAndQuery::from_static("/telltale.v1.Models/Publish");
+    let path = ::http::uri::PathAndQuery::from_static("/telltale.v1.Nowhere/Nothing");
     client.unary::<(), (), _>(request, path, tonic_prost::ProstCodec::default()).await.map(drop)
 }
 
@@ -43,6 +43,7 @@ async fn every_rpc_knows_its_roles() {
     let mut decisions_of_admin = v1::decisions_client::DecisionsClient::new(channel(running.admin).await);
     let mut health = tonic_health::pb::health_client::HealthClient::new(channel(running.scoring).await);
     let mut reflection = ServerReflectionClient::new(channel(running.admin).await);
+    let mut models = v1::models_client::ModelsClient::new(channel(running.admin).await);
     let mut elsewhere = tonic::client::Grpc::new(channel(running.admin).await);
     let empty = || tokio_stream::iter(Vec::<v1::ScoreStreamRequest>::new());
     let entity = Some(v1::Entity { r#type: "address".to_owned(), id: "192.0.2.9".to_owned(), ..Default::default() });
@@ -61,15 +62,24 @@ async fn every_rpc_knows_its_roles() {
             code(decisions_of_admin.stream(with(role, v1::StreamRequest::default())).await.map(drop)),
             code(health.check(with(role, HealthCheckRequest::default())).await.map(drop)),
             code(reflection.server_reflection_info(with(role, tokio_stream::iter(Vec::new()))).await.map(drop)),
+            code(models.list_models(with(role, v1::ListModelsRequest {})).await.map(drop)),
+            code(models.compare_model(with(role, v1::CompareModelRequest::default())).await.map(drop)),
+            code(models.promote_model(with(role, v1::PromoteModelRequest::default())).await.map(drop)),
+            code(models.publish_model(with(role, v1::PublishModelRequest::default())).await.map(drop)),
             code(unknown(&mut elsewhere, with(role, ())).await),
         ];
-        use Code::{InvalidArgument as In, Ok as Yes, PermissionDenied as No, Unauthenticated as Who, Unimplemented as Not};
+        // There is no repository here: that is said only to who may ask.
+        use Code::{
+            FailedPrecondition as Pre, InvalidArgument as In, Ok as Yes, PermissionDenied as No, Unauthenticated as Who,
+            Unimplemented as Not,
+        };
         let wanted = match role {
-            "scorer" => [In, In, In, Yes, Yes, No, No, Yes, Yes, Yes, Not],
-            "viewer" => [No, No, No, No, Yes, No, Yes, Yes, Yes, Yes, Not],
-            "analyst" | "operator" => [No, No, No, No, Yes, Yes, Yes, Yes, Yes, Yes, Not],
+            "scorer" => [In, In, In, Yes, Yes, No, No, Yes, Yes, Yes, No, No, No, No, Not],
+            "viewer" => [No, No, No, No, Yes, No, Yes, Yes, Yes, Yes, Pre, Pre, No, No, Not],
+            "analyst" => [No, No, No, No, Yes, Yes, Yes, Yes, Yes, Yes, Pre, Pre, No, No, Not],
+            "operator" => [No, No, No, No, Yes, Yes, Yes, Yes, Yes, Yes, Pre, Pre, Pre, Pre, Not],
             // Load balancers have no token: health alone is open to everybody.
-            _ => [Who, Who, Who, Who, Who, Who, Who, Who, Yes, Who, Who],
+            _ => [Who, Who, Who, Who, Who, Who, Who, Who, Yes, Who, Who, Who, Who, Who, Who],
         };
         assert_eq!(found, wanted, "{role}");
     }

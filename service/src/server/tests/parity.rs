@@ -8,7 +8,11 @@ const CLIENTS: usize = 4;
 const EACH: usize = 60;
 
 fn replayed(folder: &Path, threads: usize) -> (Summary, Vec<u8>, Vec<u8>) {
-    let mut config = config(folder);
+    replayed_with(folder, config(folder), threads)
+}
+
+/// Replays the journal of a server that had this configuration.
+pub fn replayed_with(folder: &Path, mut config: Config, threads: usize) -> (Summary, Vec<u8>, Vec<u8>) {
     config.policy.mode = None;
     let keys = token::keyring(&folder.join("data")).unwrap();
     let clock = Arc::new(telltale_features::time::ManualClock::default());

@@ -1,0 +1,169 @@
+//! Containment: a foreign model runs in worker processes of its own that can do nothing but score. A row enters, its score or the reason
+//! why there is none leaves, within a deadline.
+//!
+//! One worker a lane and a spare with the model loaded: a worker that is too slow or crashes costs the row it was asked about, the spare
+//! takes its place at once, and a new spare is made beside. A version that loses too many workers is not asked any more.
+
+mod jail;
+mod probe;
+mod process;
+mod protocol;
+pub mod worker;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::score::Lane;
+use process::Process;
+use protocol::{Answer, Request};
+
+pub use protocol::Spec;
+
+/// Workers that a version may lose before it is given up.
+const LIVES: u32 = 8;
+/// Most workers of one version, whatever the number of lanes.
+const MAX_WORKERS: usize = 8;
+
+/// How foreign models are contained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Containment {
+    /// The program that has the `model-worker` command.
+    pub program: PathBuf,
+    /// An empty folder, in which workers run; made when the first one starts.
+    pub folder: PathBuf,
+    /// Address space of a worker, bytes.
+    pub memory_bytes: u64,
+    /// How long is waited for what.
+    pub deadlines: Deadlines,
+    /// Whether limits and filter are on. Off only where a test shows that they matter.
+    pub locked: bool,
+}
+
+/// How long is waited for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// Until a worker has started.
+    pub start: Duration,
+    /// Until it has loaded a model.
+    pub load: Duration,
+    /// Until a row is scored.
+    pub row: Duration,
+}
+
+/// A foreign model in its workers.
+pub struct Contained {
+    inner: Arc<Inner>,
+    lanes: Vec<Mutex<Option<Process>>>,
+}
+
+/// What making a new worker needs.
+struct Inner {
+    containment: Containment,
+    library: PathBuf,
+    spec: Spec,
+    bytes: Vec<u8>,
+    spare: Mutex<Option<Process>>,
+    lost: AtomicU32,
+    /// Why the last worker was lost.
+    last: Mutex<String>,
+}
+
+impl Contained {
+    /// Starts the workers and loads the model in each.
+    ///
+    /// # Errors
+    /// What the worker said of the model, or what the model did to its worker.
+    pub fn start(bytes: Vec<u8>, spec: Spec, lanes: usize, library: PathBuf, containment: Containment) -> Result<Self, String> {
+        let (spare, lost, last) = (Mutex::new(None), AtomicU32::new(0), Mutex::new(String::new()));
+        let inner = Arc::new(Inner { containment, library, spec, bytes, spare, lost, last });
+        let workers = (0..lanes.clamp(1, MAX_WORKERS)).map(|_| inner.worker().map(|worker| Mutex::new(Some(worker))));
+        let lanes = workers.collect::<Result<Vec<_>, _>>()?;
+        *inner.spare.lock() = Some(inner.worker()?);
+        Ok(Self { inner, lanes })
+    }
+
+    /// How many numbers a row has.
+    pub fn width(&self) -> usize {
+        self.inner.spec.inputs.len()
+    }
+
+    /// The score of one row.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn score(&self, row: &[f32], lane: Lane) -> Result<f64, String> {
+        self.scores(row.to_vec(), 1, lane)?.first().copied().ok_or_else(|| "no score came back".to_string())
+    }
+
+    /// The scores of some rows.
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub fn scores(&self, matrix: Vec<f32>, rows: usize, lane: Lane) -> Result<Vec<f64>, String> {
+        let place = self.lanes.get(lane.0 % self.lanes.len().max(1)).ok_or("no lane")?;
+        let mut place = place.lock();
+        if place.is_none() {
+            *place = self.inner.replacement()?;
+        }
+        let worker = place.as_mut().ok_or("its worker is being replaced")?;
+        let deadline = self.inner.containment.deadlines.row * u32::try_from(rows.div_ceil(16)).unwrap_or(1).max(1);
+        let count = u32::try_from(rows).map_err(|_| "too many rows")?;
+        match worker.ask(&Request::Score(count, matrix), deadline) {
+            Ok(Answer::Scores(scores)) if scores.len() == rows => Ok(scores),
+            Ok(Answer::Refused(why)) => Err(why),
+            Ok(_) => Err(self.inner.lose(&mut place, "what its worker sent is no answer".to_string())),
+            Err(why) => Err(self.inner.lose(&mut place, why)),
+        }
+    }
+}
+
+impl Inner {
+    /// A new worker with the model loaded.
+    fn worker(&self) -> Result<Process, String> {
+        let mut worker = Process::start(&self.containment, &self.library)?;
+        let load = Request::Load(self.spec.clone(), self.bytes.clone());
+        match worker.ask(&load, self.containment.deadlines.load) {
+            Ok(Answer::Ready) => Ok(worker),
+            Ok(Answer::Refused(why)) => Err(why),
+            Ok(Answer::Scores(_)) => Err("what its worker sent is no answer".to_string()),
+            Err(why) => Err(format!("it cannot be loaded: {why}")),
+        }
+    }
+
+    /// Puts the spare in the place of a lost worker, ends the lost one and makes a new spare beside. Returns the reason.
+    fn lose(self: &Arc<Self>, place: &mut Option<Process>, why: String) -> String {
+        why.clone_into(&mut self.last.lock());
+        let mut lost = place.take();
+        // At once, since this program may end before the thread below does.
+        lost.iter_mut().for_each(Process::terminate);
+        *place = self.spare.lock().take();
+        let number = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::warn!(why, number, "a worker of a contained model is lost");
+        let inner = Arc::clone(self);
+        let restock = move || {
+            drop(lost);
+            if number < LIVES
+                && let Ok(worker) = inner.worker()
+            {
+                *inner.spare.lock() = Some(worker);
+            }
+        };
+        // Without a thread the lost process is ended here, late but surely.
+        if let Err(error) = std::thread::Builder::new().name("model-spare".to_string()).spawn(restock) {
+            tracing::error!(%error, "no new worker is made");
+        }
+        why
+    }
+
+    /// The spare for a lane that has no worker; the error says why there is none.
+    fn replacement(&self) -> Result<Option<Process>, String> {
+        if self.lost.load(Ordering::Relaxed) >= LIVES {
+            return Err(format!("it is not asked any more after {LIVES} lost workers; the last: {}", self.last.lock()));
+        }
+        Ok(self.spare.lock().take())
+    }
+}

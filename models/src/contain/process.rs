@@ -1,0 +1,131 @@
+//! One worker process seen from the server: started, asked with a deadline, ended by terminate and then kill.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::protocol::{Answer, Request, answered, ask};
+use super::{Containment, Deadlines};
+
+/// How often the end of a process is looked for, and how many times before it is killed.
+const POLL: (Duration, u32) = (Duration::from_millis(5), 20);
+
+/// A worker process.
+pub struct Process {
+    child: Child,
+    socket: UnixStream,
+    /// The timeout that the socket has at present.
+    deadline: Duration,
+}
+
+impl Process {
+    /// Starts a worker and waits until it stands ready, without a model.
+    ///
+    /// # Errors
+    /// Why there is none, in words.
+    pub fn start(containment: &Containment, library: &std::path::Path) -> Result<Self, String> {
+        let failed = |error: io::Error| format!("a worker cannot be started: {error}");
+        std::fs::create_dir_all(&containment.folder).map_err(failed)?;
+        let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+        let mut command = Command::new(&containment.program);
+        command.arg("model-worker").arg("--runtime").arg(library).arg("--memory-mb").arg((containment.memory_bytes >> 20).to_string());
+        if !containment.locked {
+            command.arg("--unlocked");
+        }
+        // Without it ONNX Runtime starts threads of its own, which look for its vendor's server.
+        command.env_clear().env("ORT_DISABLE_TELEMETRY", "1").current_dir(&containment.folder);
+        command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().map_err(failed)?;
+        // Dropping the command closes the worker's end here, so that its death shows as the end of the stream.
+        drop(command);
+        let mut process = Self { child, socket: ours, deadline: Duration::ZERO };
+        match process.wait(containment.deadlines.start) {
+            Ok(Answer::Ready) => Ok(process),
+            Ok(_) => Err("a worker began with something else than that it is ready".to_string()),
+            Err(error) => Err(format!("a worker did not become ready: {}", process.words(&error))),
+        }
+    }
+
+    /// Asks and waits for the answer, at most that long. After an error the process must not be asked again.
+    ///
+    /// # Errors
+    /// What ended the wait, in words.
+    pub fn ask(&mut self, request: &Request, deadline: Duration) -> Result<Answer, String> {
+        let asked = self.bounded(deadline).and_then(|()| ask(&mut self.socket, request)).and_then(|()| answered(&mut self.socket));
+        asked.map_err(|error| self.words(&error))
+    }
+
+    /// Tells it to end, without waiting for that.
+    pub fn terminate(&mut self) {
+        // The number of a process that was waited for may be another's by now.
+        let alive = matches!(self.child.try_wait(), Ok(None));
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).filter(|_| alive) {
+            kill_process(pid, Signal::TERM).ok();
+        }
+    }
+
+    fn wait(&mut self, deadline: Duration) -> io::Result<Answer> {
+        self.bounded(deadline)?;
+        answered(&mut self.socket)
+    }
+
+    fn bounded(&mut self, deadline: Duration) -> io::Result<()> {
+        if self.deadline != deadline {
+            self.socket.set_read_timeout(Some(deadline))?;
+            self.socket.set_write_timeout(Some(deadline))?;
+            self.deadline = deadline;
+        }
+        Ok(())
+    }
+
+    /// An error in words that tell a model's author what it did.
+    fn words(&mut self, error: &io::Error) -> String {
+        use std::os::unix::process::ExitStatusExt;
+        if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
+            return format!("no answer within {} ms", self.deadline.as_millis());
+        }
+        // A process that has just died may not be a zombie yet.
+        let status = (0..POLL.1).find_map(|_| {
+            let status = self.child.try_wait().ok().flatten();
+            if status.is_none() {
+                std::thread::sleep(POLL.0);
+            }
+            status
+        });
+        match status.map(|status| (status.signal(), status.code())) {
+            Some((Some(signal), _)) if signal == Signal::SYS.as_raw() => "it made a forbidden system call and was killed".to_string(),
+            Some((Some(signal), _)) => format!("its process crashed with signal {signal}"),
+            Some((None, Some(code))) => format!("its process ended with {code}"),
+            _ => error.to_string(),
+        }
+    }
+}
+
+impl Drop for Process {
+    /// Terminates, and kills what does not go.
+    fn drop(&mut self) {
+        let gone = |child: &mut Child| !matches!(child.try_wait(), Ok(None));
+        if gone(&mut self.child) {
+            return;
+        }
+        self.terminate();
+        for _ in 0..POLL.1 {
+            if gone(&mut self.child) {
+                return;
+            }
+            std::thread::sleep(POLL.0);
+        }
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self { start: Duration::from_secs(30), load: Duration::from_secs(10), row: Duration::from_millis(50) }
+    }
+}

@@ -1,0 +1,339 @@
+//! From a repository to bundles: versions are loaded once, pass from state to state, and are given parts by their model's policy.
+//!
+//! Runs on a thread of its own beside the server; scoring sees only finished bundles. Never reads a clock.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::{Failure, Model};
+use crate::calibration::CalibrationTable;
+use crate::repository::{FeatureIndex, ModelPolicy, Repository, load};
+use crate::slot::{Loaded, Slot, Standing, Trial, share};
+use crate::state::State;
+use crate::{Bundle, ModelError, RuntimeOptions};
+
+/// A model's policy and what its versions are: enough to put the same in force again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelState {
+    /// Which versions play which part.
+    pub policy: ModelPolicy,
+    /// BLAKE3 of each version's manifest, which holds the digests of all its files.
+    pub manifests: BTreeMap<String, String>,
+}
+
+impl ModelState {
+    /// The canonical JSON, by which it is journalled.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// From its JSON.
+    ///
+    /// # Errors
+    /// What is wrong in it.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, ModelError> {
+        serde_json::from_slice(bytes).map_err(|error| ModelError::Data(format!("no state of a model: {error}")))
+    }
+
+    /// BLAKE3 of the canonical JSON: 64 hexadecimal digits.
+    pub fn digest(&self) -> String {
+        blake3::hash(&self.to_json()).to_hex().to_string()
+    }
+}
+
+/// Where a version stands in this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The model.
+    pub model: Arc<str>,
+    /// Its version.
+    pub version: u32,
+    /// Its state.
+    pub state: State,
+    /// Why it failed; empty otherwise.
+    pub reason: String,
+}
+
+struct Known {
+    state: State,
+    reason: String,
+    model: Weak<Model>,
+    shipped: Option<Arc<CalibrationTable>>,
+    bytes: u64,
+}
+
+/// Loads versions and gives them their parts.
+pub struct Loader {
+    repository: Repository,
+    index: FeatureIndex,
+    options: RuntimeOptions,
+    known: Mutex<BTreeMap<(Arc<str>, u32), Known>>,
+}
+
+impl Loader {
+    /// A loader of this repository for a schema's features.
+    pub fn new(repository: Repository, index: FeatureIndex, options: RuntimeOptions) -> Self {
+        Self { repository, index, options, known: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// The repository.
+    pub const fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// How models are run.
+    pub const fn options(&self) -> &RuntimeOptions {
+        &self.options
+    }
+
+    /// The features that a model may name.
+    pub const fn index(&self) -> &FeatureIndex {
+        &self.index
+    }
+
+    /// The bundle that the repository's policies ask for. A champion that fails is listed in [`Bundle::failures`]; its previous version
+    /// answers, if there is one, and the other models serve.
+    ///
+    /// # Errors
+    /// [`ModelError::Io`] when the repository itself cannot be listed.
+    pub fn bundle(&self) -> Result<Bundle, ModelError> {
+        let (mut slots, mut failures) = (Vec::new(), Vec::new());
+        for name in self.repository.models()? {
+            let name: Arc<str> = Arc::from(name);
+            let fail = |error: ModelError| Failure { model: Arc::clone(&name), reason: error.to_string() };
+            match self.repository.policy(&name) {
+                Ok(policy) => {
+                    let (slot, failed) = self.slot(&name, self.present(&name, policy), &Bundle::none());
+                    slots.extend(slot);
+                    failures.extend(failed.into_iter().find(|(_, part)| *part == State::Champion).map(|(error, _)| fail(error)));
+                }
+                Err(error) => failures.push(fail(error)),
+            }
+        }
+        let bundle = Bundle::new(slots, failures);
+        self.settle(&bundle);
+        Ok(bundle)
+    }
+
+    /// What the repository says of a model at present.
+    ///
+    /// # Errors
+    /// [`ModelError::Io`] or [`ModelError::Invalid`].
+    pub fn state(&self, model: &str) -> Result<ModelState, ModelError> {
+        self.state_of(model, self.repository.policy(model)?)
+    }
+
+    /// A policy of a model with the digests of the versions it names.
+    ///
+    /// # Errors
+    /// [`ModelError::Absent`] or [`ModelError::Io`].
+    pub fn state_of(&self, model: &str, policy: ModelPolicy) -> Result<ModelState, ModelError> {
+        let digests = policy.versions().into_iter().map(|version| {
+            self.repository.must_have(model, version)?;
+            Ok((version.to_string(), self.repository.manifest_digest(model, version)?))
+        });
+        let manifests = digests.collect::<Result<_, ModelError>>()?;
+        Ok(ModelState { policy, manifests })
+    }
+
+    /// A policy with the digests of those of its versions that are there.
+    fn present(&self, model: &str, policy: ModelPolicy) -> ModelState {
+        let digest = |version: u32| Some((version.to_string(), self.repository.manifest_digest(model, version).ok()?));
+        let manifests = policy.versions().into_iter().filter_map(digest).collect();
+        ModelState { policy, manifests }
+    }
+
+    /// The bundle with one model in that state. Everything that plays a part must load, the previous version excepted.
+    ///
+    /// # Errors
+    /// The first reason why a version that should play a part cannot.
+    pub fn apply(&self, bundle: &Bundle, model: &str, state: &ModelState) -> Result<Bundle, ModelError> {
+        for (version, digest) in &state.manifests {
+            let number = version.parse().map_err(|_| ModelError::Data(format!("`{version}` is no version")))?;
+            self.repository.must_have(model, number)?;
+            let found = self.repository.manifest_digest(model, number)?;
+            if found != *digest {
+                return Err(ModelError::Data(format!(
+                    "`{model}` version {version} has another manifest than the one recorded ({found}, not {digest}); versions never change"
+                )));
+            }
+        }
+        let (slot, mut failed) = self.slot(&Arc::from(model), state.clone(), bundle);
+        failed.retain(|(_, part)| *part != State::Ready);
+        match failed.into_iter().next() {
+            Some((error, _)) => Err(error),
+            None => Ok(bundle.with_slot(model, slot)),
+        }
+    }
+
+    /// Notes which part every version plays once this bundle is in force, and which have left memory.
+    pub fn settle(&self, bundle: &Bundle) {
+        let mut parts: BTreeMap<(Arc<str>, u32), State> = BTreeMap::new();
+        for slot in bundle.slots() {
+            let previous = slot.previous.iter().map(|loaded| (loaded, State::Ready));
+            let shadows = slot.shadows.iter().map(|loaded| (loaded, State::Shadow));
+            let canary = slot.canary.iter().map(|trial| (&trial.loaded, State::Canary));
+            let champion = slot.champion.iter().map(|loaded| (loaded, State::Champion));
+            // The last one noted stands: a version that is both previous and in shadow is in shadow.
+            for (loaded, state) in previous.chain(shadows).chain(canary).chain(champion) {
+                parts.insert((loaded.name.clone(), loaded.version), state);
+            }
+        }
+        for (key, known) in self.known.lock().iter_mut() {
+            let next = match parts.get(key) {
+                Some(part) => *part,
+                None if known.model.strong_count() > 0 => State::Draining,
+                None if matches!(known.state, State::Failed | State::Staged) => continue,
+                None => State::Unloaded,
+            };
+            if next == State::Unloaded {
+                known.pass(State::Draining);
+            }
+            known.pass(next);
+        }
+    }
+
+    /// Where every version that was ever touched stands.
+    pub fn statuses(&self) -> Vec<Status> {
+        let mut known = self.known.lock();
+        for known in known.values_mut() {
+            if known.state == State::Draining && known.model.strong_count() == 0 {
+                known.pass(State::Unloaded);
+            }
+        }
+        let status = |((model, version), known): (&(Arc<str>, u32), &Known)| Status {
+            model: Arc::clone(model),
+            version: *version,
+            state: known.state,
+            reason: known.reason.clone(),
+        };
+        known.iter().map(status).collect()
+    }
+
+    /// Loads a version to see whether it can be used; what it holds is given back at once.
+    ///
+    /// # Errors
+    /// The reason why it cannot.
+    pub fn verify(&self, model: &str, version: u32) -> Result<(), ModelError> {
+        self.repository.must_have(model, version)?;
+        self.version(&Arc::from(model), version).map(|_| ())
+    }
+
+    /// The slot of a model: what loads takes its part, what does not is listed with the part that it should have played.
+    fn slot(&self, name: &Arc<str>, state: ModelState, before: &Bundle) -> (Option<Slot>, Vec<(ModelError, State)>) {
+        let mut failed = Vec::new();
+        let policy = &state.policy;
+        let mut load = |version: u32, part: State| match self.loaded(name, version, before) {
+            Ok(loaded) => Some(loaded),
+            Err(error) => {
+                tracing::warn!(model = &**name, version, part = part.name(), %error, "a version cannot be used");
+                failed.push((error, part));
+                None
+            }
+        };
+        let champion = policy.aliases.champion.and_then(|version| load(version, State::Champion));
+        let canary = policy.canary.and_then(|canary| {
+            let loaded = load(canary.version, State::Canary)?;
+            Some(Trial { loaded, below: share(canary.percent) })
+        });
+        let shadows = policy.shadow.iter().filter_map(|version| load(*version, State::Shadow)).collect();
+        let previous = policy.aliases.previous.and_then(|version| load(version, State::Ready));
+        let slot = Slot { name: Arc::clone(name), state, champion, previous, canary, shadows };
+        let empty = slot.champion.is_none() && slot.previous.is_none() && slot.canary.is_none() && slot.shadows.is_empty();
+        ((!empty).then_some(slot), failed)
+    }
+
+    fn loaded(&self, name: &Arc<str>, version: u32, before: &Bundle) -> Result<Loaded, ModelError> {
+        let (model, shipped) = self.version(name, version)?;
+        let site = match before.site_calibration(name, version) {
+            Some(table) => Some(table),
+            None => self.repository.site(name, version)?.map(Arc::new),
+        };
+        let table = if self.options.shipped_calibration { shipped.or(site) } else { site };
+        let standing = table.map_or(Standing::Calibrating { need: self.options.calibration_rows }, Standing::Calibrated);
+        Ok(Loaded { name: Arc::clone(name), version, model, standing })
+    }
+
+    /// A version in memory: the one that is there, or loaded, checked, probed and warmed.
+    fn version(&self, name: &Arc<str>, version: u32) -> Result<(Arc<Model>, Option<Arc<CalibrationTable>>), ModelError> {
+        let key = (Arc::clone(name), version);
+        if let Some(known) = self.known.lock().get(&key)
+            && let Some(model) = known.model.upgrade()
+        {
+            return Ok((model, known.shipped.clone()));
+        }
+        self.enter(&key, State::Staged, String::new());
+        let result = self.build(&key);
+        if let Err(error) = &result {
+            self.enter(&key, State::Failed, error.to_string());
+        }
+        result
+    }
+
+    fn build(&self, key: &(Arc<str>, u32)) -> Result<(Arc<Model>, Option<Arc<CalibrationTable>>), ModelError> {
+        let (name, version) = key;
+        let folder = self.repository.version_folder(name, *version)?;
+        if !folder.is_dir() {
+            return Err(ModelError::Absent {
+                what: format!("`{name}` version {version}"),
+                repository: self.repository.root().to_path_buf(),
+            });
+        }
+        let files = load::files(&folder)?;
+        let inputs = load::inputs(&folder, &files.manifest, &self.index)?;
+        let bytes = files.model_bytes() * (self.options.lanes.max(1) as u64);
+        self.fits(name, bytes)?;
+        self.enter(key, State::Verified, String::new());
+        let model = load::model(&folder, &files, inputs, &self.options)?;
+        self.enter(key, State::Probed, String::new());
+        load::warm(&model, self.options.lanes).map_err(|problem| ModelError::Data(format!("{}: {problem}", folder.display())))?;
+        self.enter(key, State::Warm, String::new());
+        let (model, shipped) = (Arc::new(model), files.calibration(&folder)?.map(Arc::new));
+        self.enter(key, State::Ready, String::new());
+        if let Some(known) = self.known.lock().get_mut(key) {
+            (known.model, known.shipped, known.bytes) = (Arc::downgrade(&model), shipped.clone(), bytes);
+        }
+        Ok((model, shipped))
+    }
+
+    /// Whether that many more bytes may be held.
+    fn fits(&self, name: &str, bytes: u64) -> Result<(), ModelError> {
+        let known = self.known.lock();
+        let held: u64 = known.values().filter(|known| known.model.strong_count() > 0).map(|known| known.bytes).sum();
+        let most = self.options.max_bytes;
+        if held.saturating_add(bytes) <= most {
+            return Ok(());
+        }
+        Err(ModelError::Data(format!(
+            "model `{name}` needs {bytes} bytes for its sessions, {held} of `models.max_mb` ({most} bytes) are in use: take versions out of shadow, or raise it"
+        )))
+    }
+
+    fn enter(&self, key: &(Arc<str>, u32), state: State, reason: String) {
+        let mut known = self.known.lock();
+        let entry = known.entry(key.clone()).or_insert_with(|| Known {
+            state: State::Staged,
+            reason: String::new(),
+            model: Weak::new(),
+            shipped: None,
+            bytes: 0,
+        });
+        if state == State::Staged && !matches!(entry.state, State::Failed | State::Unloaded) {
+            entry.state = State::Staged;
+        }
+        entry.pass(state);
+        entry.reason = reason;
+    }
+}
+
+impl Known {
+    /// Passes to another state, if that is a step that there is.
+    fn pass(&mut self, next: State) {
+        if self.state != next && self.state.may_become(next) {
+            self.state = next;
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! `telltale models`: what stands in a repository, whether it can be used, and which version plays which part.
+//!
+//! With `--models FOLDER` a command works on the folder itself, and a running scorer follows within a second; without it, it asks the
+//! running scorer over its admin listener.
+
+mod folder;
+mod live;
+
+use std::path::PathBuf;
+
+use telltale_models::repository::Step;
+
+use super::{ConfigArgs, Shape};
+use crate::error::CommandError;
+
+/// Arguments of `telltale models`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  telltale models list --models models/default
+  telltale models verify --models models/default --output json
+  telltale models show abuse
+  telltale models publish mine model.onnx --reason 'trained on October'
+  telltale models shadow abuse 2 --reason 'trained on October'
+  telltale models compare abuse
+  telltale models canary abuse 2 --percent 5
+  telltale models promote abuse 2
+  telltale models rollback abuse --reason 'more false alarms'")]
+pub struct Args {
+    /// Admin listener of a running scorer.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7411", global = true)]
+    admin: String,
+    /// File that holds a bearer token.
+    #[arg(long, value_name = "FILE", global = true)]
+    token_file: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Models with their versions and the one in force.
+    List {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        shape: Shape,
+    },
+    /// One model: every version with its state, and why it failed.
+    Show {
+        /// Name of the model.
+        model: String,
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        shape: Shape,
+    },
+    /// Loads every champion, or one version: digests, feature hashes, golden rows.
+    Verify {
+        /// Name of the model; absent: every champion of a folder.
+        model: Option<String>,
+        /// Which version.
+        #[arg(requires = "model")]
+        version: Option<u32>,
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        shape: Shape,
+    },
+    /// Judges and probes a bare ONNX file and adds it as a new version; a running scorer also puts it in shadow.
+    Publish {
+        /// Name of the model.
+        model: String,
+        /// The ONNX file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Schema file or folder, where the repository's folder is given.
+        #[arg(long, value_name = "PATH", requires = "models")]
+        schema: Option<PathBuf>,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// How a version in shadow or on trial differs from the champion; asks a running scorer.
+    Compare {
+        /// Name of the model.
+        model: String,
+        /// Which version; absent: the challenger.
+        #[arg(default_value_t)]
+        version: u32,
+        #[command(flatten)]
+        shape: Shape,
+    },
+    /// Puts a version in force; the champion becomes `previous` and stays warm.
+    Promote {
+        /// Name of the model.
+        model: String,
+        /// Which version.
+        version: u32,
+        /// Although it is not calibrated on this site yet: until it is, its score counts for nothing.
+        #[arg(long)]
+        uncalibrated: bool,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Takes the last step back: ends the canary, puts the previous version in force.
+    Rollback {
+        /// Name of the model.
+        model: String,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Lets a version count for a share of the entities.
+    Canary {
+        /// Name of the model.
+        model: String,
+        /// Which version.
+        version: u32,
+        /// Share of the entities, percent; 0 ends the trial.
+        #[arg(long, default_value_t = 5.0)]
+        percent: f64,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Lets a version score beside the champion and count for nothing.
+    Shadow {
+        /// Name of the model.
+        model: String,
+        /// Which version.
+        version: u32,
+        /// Take it out of shadow instead.
+        #[arg(long)]
+        remove: bool,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Deletes a version that plays no part.
+    Remove {
+        /// Name of the model.
+        model: String,
+        /// Which version.
+        version: u32,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+/// Where the repository is.
+#[derive(Debug, Clone, clap::Args)]
+struct Place {
+    /// Ask the running scorer, not a folder.
+    #[arg(long)]
+    live: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// What every change takes.
+#[derive(Debug, Clone, clap::Args)]
+struct Change {
+    /// Work on this repository, not on a running scorer.
+    #[arg(long, value_name = "FOLDER")]
+    models: Option<PathBuf>,
+    /// Why; for the audit.
+    #[arg(long, default_value = "")]
+    reason: String,
+    #[command(flatten)]
+    shape: Shape,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the repository cannot be read, a model in it cannot be used, or the scorer refuses.
+pub fn run(args: Args) -> Result<(), CommandError> {
+    let live = live::Live { admin: args.admin, token_file: args.token_file };
+    match args.command {
+        Command::List { place, shape } if place.live => live.list(shape),
+        Command::List { place, shape } => folder::list(&place.config, shape),
+        Command::Show { model, place, shape } if place.config.models.is_none() => live.show(&model, shape),
+        Command::Show { model, place, shape } => folder::show(&place.config, &model, shape),
+        Command::Verify { model: Some(model), version, place, shape } if place.config.models.is_none() => {
+            live.verify(&model, version, shape)
+        }
+        Command::Verify { model, version, place, shape } => folder::verify(&place.config, (model, version), shape),
+        Command::Publish { model, file, schema, change } => match &change.models {
+            Some(folder) => folder::publish(folder, (&model, &file, schema), &change),
+            None => live.publish(&model, &file, &change),
+        },
+        Command::Compare { model, version, shape } => live.compare(&model, version, shape),
+        Command::Promote { model, version, uncalibrated, change } => step(&live, &model, Step::Promote(version), uncalibrated, &change),
+        Command::Rollback { model, change } => step(&live, &model, Step::Rollback, false, &change),
+        Command::Canary { model, version, percent, change } => step(&live, &model, Step::Canary(version, percent), false, &change),
+        Command::Shadow { model, version, remove, change } => step(&live, &model, Step::Shadow(version, !remove), false, &change),
+        Command::Remove { model, version, change } => match &change.models {
+            Some(folder) => folder::remove(folder, &model, version, &change),
+            None => live.remove(&model, version, &change),
+        },
+    }
+}
+
+fn step(live: &live::Live, model: &str, step: Step, uncalibrated: bool, change: &Change) -> Result<(), CommandError> {
+    match &change.models {
+        Some(folder) => folder::step(folder, model, step, change),
+        None => live.step(model, step, uncalibrated, change),
+    }
+}

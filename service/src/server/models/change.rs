@@ -1,0 +1,117 @@
+//! One change of which versions play which part: built aside, put in force by one pointer store, journalled, saved, audited.
+//!
+//! A change that brings something new is saved before it is in force, one that takes something back afterwards: what hurts must go at
+//! once, and what serves must survive a crash.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use telltale_models::repository::{AuditLine, ModelPolicy, Step};
+use telltale_models::{Bundle, Loader, ModelError, ModelState};
+
+use super::{Asker, loader};
+use crate::in_force::model_record;
+use crate::server::Service;
+use crate::server::api::present;
+use crate::server::audit::Change;
+use crate::server::errors::CallError;
+use crate::verdict::grouped;
+
+/// What a change came to.
+#[derive(Clone, Copy, Debug)]
+pub struct Changed {
+    /// Sequence of the change.
+    pub epoch: u64,
+    /// From the beginning of the change until it was in force.
+    pub took: Duration,
+}
+
+/// Takes one step of a model's policy.
+///
+/// # Errors
+/// Why it cannot be taken; then everything stays as it was.
+pub fn step(service: &Service, model: &str, step: Step, uncalibrated: bool, asker: &Asker) -> Result<Changed, CallError> {
+    let result = try_step(service, model, step, uncalibrated, asker);
+    let label = if result.is_ok() { "changed" } else { "refused" };
+    service.metrics.model_changes.with_label_values(&[step.name(), label]).inc();
+    result
+}
+
+fn try_step(service: &Service, model: &str, step: Step, uncalibrated: bool, asker: &Asker) -> Result<Changed, CallError> {
+    let started = present();
+    let loader = loader(service)?;
+    let before = loader.repository().policy(model)?;
+    let next = before.after(step).map_err(|problem| ModelError::Data(format!("model `{model}`: {problem}")))?;
+    let state = loader.state_of(model, next.clone())?;
+    let built = loader.apply(&service.engine.in_force().bundle, model, &state)?;
+    may_count(service, (&before, &built), model, step, uncalibrated)?;
+    let save = || -> Result<(), CallError> {
+        let unchanged = |current: &ModelPolicy| {
+            let same = current.revision == before.revision;
+            if same { Ok(next.clone()) } else { Err("its policy was changed by somebody else in the meantime; try again".to_owned()) }
+        };
+        loader.repository().change(model, unchanged)?;
+        let line = AuditLine::new(&asker.author(service), step.name(), model, step.version());
+        Ok(loader.repository().record(&AuditLine { policy: Some(next.clone()), ..line })?)
+    };
+    let changed = if step == Step::Rollback {
+        let epoch = flip(service, &loader, &built, model, (&state, &asker.who));
+        let changed = Changed { epoch, took: started.elapsed() };
+        save()?;
+        changed
+    } else {
+        save()?;
+        let epoch = flip(service, &loader, &built, model, (&state, &asker.who));
+        Changed { epoch, took: started.elapsed() }
+    };
+    audit(service, asker, step.name(), &format!("{model}{}", step.version().map_or(String::new(), |version| format!(":{version}"))));
+    Ok(changed)
+}
+
+/// Puts what was built aside in force. Returns the epoch.
+pub fn flip(service: &Service, loader: &Arc<Loader>, built: &Bundle, model: &str, (state, who): (&ModelState, &str)) -> u64 {
+    let engine = &service.engine;
+    let record = model_record(model, state, who);
+    let epoch = engine.change(engine.live(), |force, _| Some((force.with_bundle(force.bundle.adopting(built, model)), record)));
+    let bundle = Arc::clone(&engine.in_force().bundle);
+    engine.restart_calibration();
+    service.models.shadows.follow(&bundle);
+    loader.settle(&bundle);
+    epoch.map_or(0, |epoch| epoch.0)
+}
+
+/// One line in the server's own audit.
+pub fn audit(service: &Service, asker: &Asker, what: &str, subject: &str) {
+    service.audit.write(&Change {
+        time_us: service.engine.clock().now().micros(),
+        caller: &asker.who,
+        role: asker.role,
+        what,
+        subject,
+        detail: &asker.why,
+    });
+}
+
+/// A version that is not calibrated on this site does not count, so it must not take the place of one that does.
+fn may_count(
+    service: &Service,
+    (before, built): (&ModelPolicy, &Bundle),
+    model: &str,
+    step: Step,
+    uncalibrated: bool,
+) -> Result<(), CallError> {
+    let version = match step {
+        Step::Promote(version) if before.aliases.champion.is_some() && !uncalibrated => version,
+        Step::Canary(version, percent) if percent > 0.0 => version,
+        _ => return Ok(()),
+    };
+    if built.is_calibrated(model, version) == Some(true) {
+        return Ok(());
+    }
+    let progress = service.models.shadows.progress(model, version);
+    let (how_far, what) = progress
+        .map_or((String::new(), "put it in shadow and wait"), |(have, need)| (format!(" ({}/{})", grouped(have), grouped(need)), "wait"));
+    let text =
+        format!("model `{model}` version {version} is not calibrated on this site yet{how_far}: its score would count for nothing; {what}");
+    Err(ModelError::Data(text).into())
+}

@@ -1,0 +1,198 @@
+//! How a version differs from the one it would replace, on the same transactions: pairs of scores enter, counts leave.
+
+use std::collections::BTreeMap;
+
+use telltale_features::time::Timestamp;
+use telltale_models::{Calibrated, ModelScore};
+use telltale_proto::v1;
+
+use crate::convert;
+
+/// Parts that calibrated scores are counted in.
+const TENTHS: usize = 10;
+
+/// What was counted so far.
+#[derive(Clone, Debug, Default)]
+pub struct Comparison {
+    /// The version that it is compared with.
+    pub baseline: u32,
+    /// When it began.
+    pub since: Timestamp,
+    /// Transactions that both scored.
+    pub transactions: u64,
+    /// Transactions on which the version gave no score.
+    pub errors: u64,
+    /// Why it gave none the last time.
+    pub problem: String,
+    /// Alerts that either raises or neither.
+    pub agreed: u64,
+    /// Alerts that only the baseline raises.
+    pub baseline_alone: u64,
+    /// Alerts that only the version raises.
+    pub version_alone: u64,
+    alerts: u64,
+    risk_change: f64,
+    baseline_scores: [u64; TENTHS],
+    version_scores: [u64; TENTHS],
+    actions: BTreeMap<&'static str, Tally>,
+    labels: BTreeMap<String, Tally>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    transactions: u64,
+    more: u64,
+    fewer: u64,
+}
+
+/// What both make of one transaction.
+#[derive(Clone, Copy, Debug)]
+pub struct Pair {
+    /// Whether the risk with the baseline raises an alert, and its points.
+    pub baseline: (bool, f64),
+    /// The same with the version.
+    pub version: (bool, f64),
+}
+
+impl Comparison {
+    /// Nothing counted yet.
+    pub fn begin(baseline: u32, since: Timestamp) -> Self {
+        Self { baseline, since, ..Self::default() }
+    }
+
+    /// Counts one transaction that both scored.
+    pub fn add(&mut self, action: &'static str, pair: Pair, scores: (&ModelScore, &ModelScore)) {
+        self.transactions += 1;
+        self.risk_change += (pair.version.1 - pair.baseline.1).abs();
+        match (pair.baseline.0, pair.version.0) {
+            (true, false) => self.baseline_alone += 1,
+            (false, true) => self.version_alone += 1,
+            (true, true) | (false, false) => self.agreed += 1,
+        }
+        self.alerts += u64::from(pair.baseline.0 && pair.version.0);
+        self.actions.entry(action).or_default().add(pair);
+        for (counts, score) in [(&mut self.baseline_scores, scores.0), (&mut self.version_scores, scores.1)] {
+            if let Some(count) = tenth(score).and_then(|tenth| counts.get_mut(tenth)) {
+                *count += 1;
+            }
+        }
+    }
+
+    /// Counts the label of a transaction that was counted before.
+    pub fn label(&mut self, label: &str, pair: Pair) {
+        self.labels.entry(label.to_owned()).or_default().add(pair);
+    }
+
+    /// Population stability index of the version's calibrated scores beside the baseline's (Siddiqi, Credit Risk Scorecards, 2006);
+    /// empty tenths count as half a transaction.
+    pub fn stability_index(&self) -> f64 {
+        let share = |counts: &[u64; TENTHS]| {
+            let all = counts.iter().sum::<u64>() as f64 + 0.5 * TENTHS as f64;
+            counts.map(|count| (count as f64 + 0.5) / all)
+        };
+        let (baseline, version) = (share(&self.baseline_scores), share(&self.version_scores));
+        baseline.iter().zip(version).map(|(baseline, version)| (version - baseline) * (version / baseline).ln()).sum()
+    }
+
+    /// Shares of the transactions that raise an alert: with the baseline, with the version.
+    pub fn alert_rates(&self) -> (f64, f64) {
+        let of = |count: u64| count as f64 / self.transactions.max(1) as f64;
+        (of(self.alerts + self.baseline_alone), of(self.alerts + self.version_alone))
+    }
+
+    /// The wire's form.
+    pub fn to_proto(&self, version: u32, dropped: u64, calibration: String) -> v1::CompareModelResponse {
+        v1::CompareModelResponse {
+            champion: self.baseline,
+            version,
+            transactions: self.transactions,
+            dropped,
+            errors: self.errors,
+            calibration,
+            agreed: self.agreed,
+            champion_alone: self.baseline_alone,
+            version_alone: self.version_alone,
+            mean_risk_change: self.risk_change / self.transactions.max(1) as f64,
+            stability_index: if self.transactions == 0 { 0.0 } else { self.stability_index() },
+            champion_scores: self.baseline_scores.to_vec(),
+            version_scores: self.version_scores.to_vec(),
+            actions: self.actions.iter().map(|(action, tally)| tally.action(action)).collect(),
+            since: Some(convert::timestamp_to_proto(self.since)),
+            labels: self.labels.iter().map(|(label, tally)| tally.label(label)).collect(),
+        }
+    }
+}
+
+impl Tally {
+    fn add(&mut self, pair: Pair) {
+        self.transactions += 1;
+        self.more += u64::from(pair.version.0 && !pair.baseline.0);
+        self.fewer += u64::from(pair.baseline.0 && !pair.version.0);
+    }
+
+    fn action(&self, action: &str) -> v1::ActionChange {
+        let Self { transactions, more, fewer } = *self;
+        v1::ActionChange { action: action.to_owned(), transactions, alerts_more: more, alerts_fewer: fewer }
+    }
+
+    fn label(&self, label: &str) -> v1::LabelChange {
+        let Self { transactions, more, fewer } = *self;
+        v1::LabelChange { label: label.to_owned(), transactions, alerts_more: more, alerts_fewer: fewer }
+    }
+}
+
+/// Which tenth a calibrated score lies in, from harmless to suspicious.
+fn tenth(score: &ModelScore) -> Option<usize> {
+    let sureness = match score.calibrated {
+        Calibrated::Probability(probability) => probability,
+        Calibrated::PValue(p) => 1.0 - p,
+        Calibrated::Calibrating { .. } => return None,
+    };
+    // The cast saturates; the last tenth holds 1 itself.
+    Some(((sureness * TENTHS as f64) as usize).min(TENTHS - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use telltale_models::Role;
+
+    fn score(probability: f64) -> ModelScore {
+        ModelScore {
+            model: "m".into(),
+            version: 1,
+            raw: probability,
+            calibrated: Calibrated::Probability(probability),
+            role: Role::Champion,
+        }
+    }
+
+    #[test]
+    fn what_both_say_is_counted_by_action_and_label() {
+        let mut comparison = Comparison::begin(1, Timestamp::from_micros(7));
+        let pair = |baseline, version| Pair { baseline: (baseline, 40.0), version: (version, 50.0) };
+        for at in 0..100_u32 {
+            let p = f64::from(at) / 100.0;
+            comparison.add("allow", pair(at >= 90, at >= 80), (&score(p), &score(p)));
+        }
+        comparison.label("fraud", pair(false, true));
+        assert_eq!((comparison.agreed, comparison.baseline_alone, comparison.version_alone), (90, 0, 10));
+        assert!(comparison.stability_index().abs() < 1e-12);
+        let (baseline, version) = comparison.alert_rates();
+        assert!((baseline - 0.1).abs() < 1e-12 && (version - 0.2).abs() < 1e-12, "{baseline} {version}");
+        let wire = comparison.to_proto(2, 3, String::new());
+        assert_eq!((wire.transactions, wire.dropped, wire.mean_risk_change), (100, 3, 10.0));
+        assert_eq!((wire.actions[0].alerts_more, wire.labels[0].alerts_more, wire.champion_scores[9]), (10, 1, 10));
+    }
+
+    #[test]
+    fn another_distribution_shows_in_the_stability_index() {
+        let mut comparison = Comparison::begin(1, Timestamp::from_micros(0));
+        let pair = Pair { baseline: (false, 0.0), version: (false, 0.0) };
+        for at in 0..1_000_u32 {
+            let p = f64::from(at) / 1000.0;
+            comparison.add("allow", pair, (&score(p), &score(p.sqrt().sqrt())));
+        }
+        assert!(comparison.stability_index() > 0.25, "{}", comparison.stability_index());
+    }
+}

@@ -1,0 +1,186 @@
+//! `inbox/` of the repository: a bare `.onnx` is picked up once it is complete, judged, probed, published and put in shadow; what is not
+//! taken goes to `.quarantine/` with the reason beside it.
+//!
+//! Runs on a thread of its own: a model that takes its time holds up nothing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::time::SystemTime;
+
+use telltale_models::intake::{Refusal, draft};
+use telltale_models::repository::{AuditLine, ModelPolicy, Origin, Step};
+use telltale_models::{Loader, ModelError};
+
+use super::{Asker, LOOK, change, loader, yield_to_scoring};
+use crate::server::Service;
+use crate::server::errors::CallError;
+
+/// Looks at which a file must not have changed before it is read.
+const STILL: u32 = 2;
+/// Looks after which a file that is not complete will not become so any more.
+const GIVEN_UP: u32 = 24;
+
+/// Size, time of the last change, and looks since it changed.
+type Seen = BTreeMap<PathBuf, (u64, Option<SystemTime>, u32)>;
+
+/// Looks at the inbox until the server drains.
+pub fn run(service: &Weak<Service>) {
+    yield_to_scoring(10);
+    let mut seen = Seen::new();
+    loop {
+        std::thread::sleep(LOOK);
+        let Some(service) = service.upgrade() else { return };
+        if *service.draining.borrow() {
+            return;
+        }
+        if let Ok(loader) = loader(&service) {
+            look(&service, &loader, &mut seen);
+        }
+    }
+}
+
+fn look(service: &Service, loader: &Arc<Loader>, seen: &mut Seen) {
+    let inbox = loader.repository().root().join("inbox");
+    // No inbox: nothing to do.
+    let Ok(entries) = std::fs::read_dir(&inbox) else { return };
+    let files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| is_model(path)).collect();
+    seen.retain(|path, _| files.contains(path));
+    for path in files {
+        let Ok(metadata) = path.symlink_metadata() else { continue };
+        if !metadata.is_file() {
+            quarantine(
+                service,
+                loader,
+                &path,
+                &refusal("name", "it is no plain file: copy the model itself into the inbox, no link and no folder"),
+            );
+            continue;
+        }
+        let now = (metadata.len(), metadata.modified().ok());
+        let (size, changed, still) = seen.entry(path.clone()).or_insert((now.0, now.1, 0));
+        if (*size, *changed) != now {
+            (*size, *changed, *still) = (now.0, now.1, 0);
+            continue;
+        }
+        *still += 1;
+        if *still < STILL {
+            continue;
+        }
+        let gives_up = *still >= GIVEN_UP;
+        match take(service, loader, &path, metadata.len()) {
+            Ok(()) => {}
+            Err(refusal) if refusal.maybe_incomplete && !gives_up => {}
+            Err(refusal) => quarantine(service, loader, &path, &refusal),
+        }
+    }
+}
+
+fn is_model(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
+}
+
+fn refusal(class: &'static str, reason: impl Into<String>) -> Refusal {
+    Refusal { class, reason: reason.into(), maybe_incomplete: false }
+}
+
+/// Takes one file: publishes it and removes it from the inbox.
+fn take(service: &Service, loader: &Arc<Loader>, path: &Path, size: u64) -> Result<(), Refusal> {
+    let limit = loader.options().limits.bytes;
+    if size > limit {
+        return Err(refusal("too-large", format!("the file has {size} bytes, allowed are {limit}: prune the model or use fewer trees")));
+    }
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+    let bytes = std::fs::read(path).map_err(|error| refusal("io", format!("the file cannot be read: {error}")))?;
+    let asker = Asker { who: "inbox".to_owned(), role: "operator", why: format!("`{}` was dropped", shown(path)) };
+    // A server that was killed between publishing a file and clearing the inbox finds it again: it is the same version.
+    let version = match loader.repository().holding(&stem, &bytes) {
+        Some(version) => version,
+        None => admit(service, loader, (&stem, bytes, Origin::Inbox), &asker)?,
+    };
+    if !put_in_shadow(service, &stem, version, asker) {
+        // The server ends, or too many changes wait: the file stays, and the next look takes it up again.
+        return Ok(());
+    }
+    // Last, so that a killed server has lost nothing.
+    if let Err(error) = std::fs::remove_file(path) {
+        tracing::error!(path = %path.display(), %error, "a model that was taken cannot be removed from the inbox");
+    }
+    tracing::info!(model = stem, version, "a model was taken from the inbox");
+    Ok(())
+}
+
+/// Has a version put in shadow by the models' thread and waits for that; a version that plays a part keeps it. False when it was not tried.
+fn put_in_shadow(service: &Service, model: &str, version: u32, asker: Asker) -> bool {
+    let (done, tried) = std::sync::mpsc::sync_channel(1);
+    let model = model.to_owned();
+    let left = service.models.leave(move |service| {
+        let known = |policy: &ModelPolicy| policy.versions().contains(&version);
+        if !service.engine.in_force().bundle.policy(&model).is_some_and(known)
+            && let Err(error) = change::step(service, &model, Step::Shadow(version, true), false, &asker)
+        {
+            tracing::warn!(model, version, %error, "a new version is published and not put in shadow");
+        }
+        // Nobody waits any more when the inbox's thread has ended.
+        done.send(()).ok();
+    });
+    left && tried.recv().is_ok()
+}
+
+/// Judges, probes and publishes a file. Returns the number of the new version.
+pub fn admit(
+    service: &Service,
+    loader: &Arc<Loader>,
+    (model, bytes, origin): (&str, Vec<u8>, Origin),
+    asker: &Asker,
+) -> Result<u32, Refusal> {
+    let said = |error: ModelError| refusal("name", error.to_string());
+    // The name first: nothing is run for a model that could not be stored.
+    loader.repository().check_name(model).map_err(said)?;
+    let draft = draft(bytes, origin, loader.index(), loader.options()).inspect_err(|refusal| {
+        service.metrics.model_changes.with_label_values(&["publish", "refused"]).inc();
+        tracing::warn!(model, class = refusal.class, reason = refusal.reason, "a foreign model is refused");
+    })?;
+    let version = loader.repository().publish(model, draft).map_err(said)?;
+    let line = AuditLine::new(&asker.author(service), "publish", model, Some(version));
+    loader.repository().record(&line).map_err(said)?;
+    service.metrics.model_changes.with_label_values(&["publish", "changed"]).inc();
+    change::audit(service, asker, "publish", &format!("{model}:{version}"));
+    Ok(version)
+}
+
+/// Moves a file out of the inbox, the reason beside it.
+fn quarantine(service: &Service, loader: &Loader, path: &Path, refusal: &Refusal) {
+    let folder = loader.repository().root().join(".quarantine");
+    let time = service.engine.clock().now().micros();
+    let name: String = shown(path).chars().filter(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(*letter)).take(80).collect();
+    let place = folder.join(format!("{time}-{name}"));
+    let moved = std::fs::create_dir_all(&folder)
+        .and_then(|()| std::fs::write(place.with_extension("reason.txt"), format!("{}: {}\n", refusal.class, refusal.reason)))
+        .and_then(|()| std::fs::rename(path, &place));
+    match moved {
+        Ok(()) => tracing::warn!(file = name, class = refusal.class, reason = refusal.reason, place = %place.display(), "quarantined"),
+        Err(error) => tracing::error!(file = name, %error, reason = refusal.reason, "a refused model cannot be moved out of the inbox"),
+    }
+    let asker = Asker { who: "inbox".to_owned(), role: "operator", why: format!("{}: {}", refusal.class, refusal.reason) };
+    let line = AuditLine::new(&asker.author(service), "quarantine", &name, None);
+    if let Err(error) = loader.repository().record(&line) {
+        tracing::error!(%error, "the repository's audit cannot be written");
+    }
+}
+
+/// A file's name, for messages.
+fn shown(path: &Path) -> String {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    name.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).take(120).collect()
+}
+
+/// Publishes what came over the wire and puts it in shadow.
+///
+/// # Errors
+/// Why it is not taken.
+pub fn publish(service: &Service, model: &str, bytes: Vec<u8>, asker: &Asker) -> Result<u32, CallError> {
+    let loader = loader(service)?;
+    let refused = |refusal: Refusal| CallError::from(ModelError::Data(format!("{}: {}", refusal.class, refusal.reason)));
+    admit(service, &loader, (model, bytes, Origin::Published), asker).map_err(refused)
+}

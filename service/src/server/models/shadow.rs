@@ -1,0 +1,285 @@
+//! What only watches: transactions that were answered already enter a bounded queue, comparisons, calibrations and alarms leave.
+//!
+//! The answer never waits: when the queue is full the transaction is dropped here and counted. Versions in shadow and on trial are scored
+//! beside their champion, a champion for a while beside the version before it; one that does harm is taken back.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use telltale_features::entity::Subjects;
+use telltale_features::store::Store;
+use telltale_features::vector::FeatureVector;
+use telltale_models::repository::Step;
+use telltale_models::{Bundle, Calibrator, Lane, ModelScore, Rival, Role, Scores};
+
+use super::compare::{Comparison, Pair};
+use super::guard::{Window, differs};
+use super::{Asker, change, yield_to_scoring};
+use crate::in_force::InForce;
+use crate::score::{Engine, Scored};
+use crate::server::Service;
+
+/// Transactions that may wait.
+const QUEUE: usize = 1_024;
+/// Transactions for which a new champion is compared with the version before it.
+const PROBATION: u64 = 20_000;
+/// Transactions whose label may still come.
+const REMEMBERED: usize = 65_536;
+/// How often an idle thread looks whether the server is still there.
+const LOOK: Duration = Duration::from_millis(250);
+
+type Version = (Arc<str>, u32);
+
+/// One answered transaction.
+struct Watched {
+    id: String,
+    vector: FeatureVector,
+    subjects: Subjects,
+    scores: Scores,
+    action: &'static str,
+    ruled: bool,
+    score_us: f64,
+    force: Arc<InForce>,
+}
+
+/// What the server keeps of it.
+pub struct Shadows {
+    queue: SyncSender<Box<Watched>>,
+    waiting: Mutex<Option<Receiver<Box<Watched>>>>,
+    dropped: AtomicU64,
+    /// Rows for which new champions are still compared with what was before them.
+    probation: AtomicU64,
+    calibrator: Mutex<Calibrator>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    compared: BTreeMap<Version, Comparison>,
+    windows: BTreeMap<Version, Window>,
+    /// What each version made of the latest transactions, until their labels come.
+    pairs: VecDeque<(String, Vec<(Version, Pair)>)>,
+    /// Versions that are being taken back.
+    leaving: Vec<Version>,
+}
+
+impl Shadows {
+    /// Ready; nothing runs before [`run`].
+    pub fn new<S: Store>(engine: &Engine<S>) -> Self {
+        let (queue, waiting) = sync_channel(QUEUE);
+        Self {
+            queue,
+            waiting: Mutex::new(Some(waiting)),
+            dropped: AtomicU64::new(0),
+            probation: AtomicU64::new(0),
+            calibrator: Mutex::new(Calibrator::empty(engine.calibrator_options().clone())),
+            seen: Mutex::default(),
+        }
+    }
+
+    /// Takes note of an answered transaction, if anything watches. Never waits.
+    pub fn watch(&self, scored: &Scored) {
+        let scores = &scored.assessed.scores;
+        let wanted = scored.force.bundle.has_rivals() || !scores.absent.is_empty() || self.probation.load(Ordering::Relaxed) > 0;
+        if !wanted {
+            return;
+        }
+        let watched = Watched {
+            id: scored.admitted.tx.id.clone(),
+            vector: scored.assessed.vector.clone(),
+            subjects: scored.admitted.subjects.clone(),
+            scores: scores.clone(),
+            action: scored.decision.action.name(),
+            ruled: scored.decision.rules.iter().any(|rule| rule.score > 0.0),
+            score_us: scored.timings.score_us,
+            force: Arc::clone(&scored.force),
+        };
+        if self.queue.try_send(Box::new(watched)).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What feedback called a transaction.
+    pub fn labelled(&self, id: &str, label: &str) {
+        let mut seen = self.seen.lock();
+        let Some((_, pairs)) = seen.pairs.iter().find(|(known, _)| known == id) else { return };
+        for (version, pair) in pairs.clone() {
+            if let Some(comparison) = seen.compared.get_mut(&version) {
+                comparison.label(label, pair);
+            }
+        }
+    }
+
+    /// Follows a bundle that has come into force: comparisons of what left end, new ones begin.
+    pub fn follow(&self, bundle: &Bundle) {
+        self.calibrator.lock().follow(bundle.uncalibrated_shadows());
+        let mut seen = self.seen.lock();
+        seen.leaving.clear();
+        let plays = |(model, version): &Version| bundle.policy(model).is_some_and(|policy| policy.versions().contains(version));
+        seen.compared.retain(|version, _| plays(version));
+        seen.windows.retain(|version, _| plays(version));
+        let on_probation = bundle.states().any(|(_, state)| state.policy.aliases.previous.is_some());
+        self.probation.store(if on_probation { PROBATION } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// How far the calibration of a version in shadow is.
+    pub fn progress(&self, model: &str, version: u32) -> Option<(u64, u64)> {
+        self.calibrator.lock().progress_of(model, version)
+    }
+
+    /// What was counted of a version so far.
+    pub fn comparison(&self, model: &str, version: u32) -> Option<Comparison> {
+        self.seen.lock().compared.get(&(Arc::from(model), version)).cloned()
+    }
+
+    /// Transactions that were dropped for want of room.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+/// Works the queue off until the server drains.
+pub fn run(service: &Weak<Service>) {
+    let Some(queue) = service.upgrade().and_then(|service| service.models.shadows.waiting.lock().take()) else { return };
+    yield_to_scoring(5);
+    if let Some(service) = service.upgrade() {
+        service.models.shadows.follow(&service.engine.in_force().bundle);
+    }
+    loop {
+        let watched = match queue.recv_timeout(LOOK) {
+            Ok(watched) => Some(watched),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let Some(service) = service.upgrade() else { return };
+        if *service.draining.borrow() {
+            return;
+        }
+        if let Some(watched) = watched {
+            one(&service, &watched);
+        }
+    }
+}
+
+fn one(service: &Service, watched: &Watched) {
+    let shadows = &service.models.shadows;
+    let probation = shadows.probation.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+    let rivals = watched.force.bundle.rivals(&watched.vector, Lane(service.lanes), probation);
+    learn(service, watched, &rivals);
+    let mut alarms = Vec::new();
+    {
+        let mut seen = shadows.seen.lock();
+        times(&mut seen, watched, &mut alarms);
+        let pairs = compare(service, &mut seen, watched, &rivals, &mut alarms);
+        if !pairs.is_empty() {
+            seen.pairs.push_back((watched.id.clone(), pairs));
+            if seen.pairs.len() > REMEMBERED {
+                seen.pairs.pop_front();
+            }
+        }
+        alarms.retain(|(version, _)| !seen.leaving.contains(version));
+        seen.leaving.extend(alarms.iter().map(|(version, _)| version.clone()));
+    }
+    for (version, why) in alarms {
+        take_back(service, version, why);
+    }
+}
+
+/// Lets versions in shadow learn what their scores mean on this site.
+fn learn(service: &Service, watched: &Watched, rivals: &[Rival]) {
+    let parts = rivals.iter().filter(|rival| rival.role == Role::Shadow).filter_map(|rival| rival.score.clone().ok()).collect();
+    let scores = Scores { parts, ..Scores::default() };
+    let finished = service.models.shadows.calibrator.lock().offer(&scores, &watched.subjects, watched.ruled);
+    for finished in finished {
+        service.engine.calibrated(&finished, service.engine.live());
+    }
+}
+
+/// Errors and times of the versions that answered or should have.
+fn times(seen: &mut Seen, watched: &Watched, alarms: &mut Vec<(Version, String)>) {
+    for absent in &watched.scores.absent {
+        let version = (absent.model.clone(), absent.version);
+        let window = seen.windows.entry(version.clone()).or_default();
+        window.failed(&absent.problem);
+        alarms.extend(window.broken().map(|why| (version, why)));
+    }
+    for part in watched.scores.parts.iter().filter(|part| part.role.counts()) {
+        seen.windows.entry((part.model.clone(), part.version)).or_default().answered(watched.score_us);
+    }
+}
+
+/// Counts each version beside its baseline, and sees whether it may go on.
+fn compare(
+    service: &Service,
+    seen: &mut Seen,
+    watched: &Watched,
+    rivals: &[Rival],
+    alarms: &mut Vec<(Version, String)>,
+) -> Vec<(Version, Pair)> {
+    let mut pairs = Vec::new();
+    for rival in rivals {
+        let version = (rival.model.clone(), rival.version);
+        let now = || service.engine.clock().now();
+        let comparison = seen.compared.entry(version.clone()).or_insert_with(|| Comparison::begin(rival.baseline, now()));
+        if comparison.baseline != rival.baseline {
+            *comparison = Comparison::begin(rival.baseline, now());
+        }
+        match (&rival.score, &rival.beside) {
+            (Ok(score), Some(beside)) => {
+                let pair = Pair { baseline: risk(watched, beside), version: risk(watched, score) };
+                comparison.add(watched.action, pair, (beside, score));
+                pairs.push((version.clone(), pair));
+            }
+            (Err(problem), _) => {
+                comparison.errors += 1;
+                comparison.problem.clone_from(problem);
+            }
+            (Ok(_), None) => {}
+        }
+        // A version in shadow hurts nobody; it is judged once it counts.
+        if rival.role.counts() && comparison.transactions.is_multiple_of(100) {
+            let (own, other) = (seen.windows.get(&version), seen.windows.get(&(rival.model.clone(), rival.baseline)));
+            let slow = own.zip(other).and_then(|(own, other)| own.slower_than(other));
+            alarms.extend(slow.or_else(|| differs(comparison)).map(|why| (version, why)));
+        }
+    }
+    pairs
+}
+
+/// Whether the risk with this score in the place of its model's raises an alert, and its points.
+fn risk(watched: &Watched, score: &ModelScore) -> (bool, f64) {
+    let mut scores = Scores { parts: watched.scores.parts.clone(), ..Scores::default() };
+    match scores.parts.iter_mut().find(|part| part.model == score.model) {
+        Some(part) => *part = score.clone(),
+        None => scores.parts.push(score.clone()),
+    }
+    let combined = watched.force.policy.combine(&scores);
+    (combined.alert, combined.risk)
+}
+
+/// Has a version taken back by the models' thread: its trial ends, or the version before it comes back.
+fn take_back(service: &Service, (model, version): Version, why: String) {
+    tracing::warn!(model = &*model, version, why, "a version is taken back");
+    let left = service.models.leave(move |service| {
+        let bundle = service.engine.in_force().bundle.clone();
+        let Some(policy) = bundle.policy(&model) else { return };
+        let step = if policy.canary.is_some_and(|canary| canary.version == version) {
+            Step::Canary(version, 0.0)
+        } else if policy.aliases.champion == Some(version) && policy.aliases.previous.is_some() {
+            Step::Rollback
+        } else {
+            return;
+        };
+        let asker = Asker { who: "guard".to_owned(), role: "operator", why };
+        if let Err(error) = change::step(service, &model, step, false, &asker) {
+            tracing::error!(model = &*model, version, %error, "a version could not be taken back");
+        }
+    });
+    if !left {
+        tracing::error!("a version could not be taken back: too many changes of models wait");
+    }
+}

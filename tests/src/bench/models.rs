@@ -1,0 +1,90 @@
+//! What a row costs: the shipped models in the scorer's process and in a worker, and an explanation of a row.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use telltale_features::schema::Schema;
+use telltale_features::vector::FeatureVector;
+use telltale_models::contain::{Containment, Deadlines};
+use telltale_models::{Bundle, Lane, Repository, RuntimeOptions, Which};
+use tokio::time::Instant;
+
+use super::{Failure, Row, median};
+use crate::process::built;
+use crate::stand::shipped_models;
+
+/// Rows of one run.
+const ROWS: u32 = 4_000;
+const RUNS: usize = 5;
+
+/// Measures.
+///
+/// # Errors
+/// When the shipped models are absent or cannot be loaded.
+pub fn run(folder: &Path) -> Result<Vec<Row>, Failure> {
+    let (schema, shipped) = (Schema::shipped(), shipped_models().ok_or("models/default is absent")?);
+    let vector = FeatureVector { values: schema.features().iter().map(|_| 1.0).collect::<Arc<[f64]>>() };
+    let mut rows = Vec::new();
+    for model in ["unusual", "abuse"] {
+        let root = folder.join(model);
+        copy(&shipped.join(model), &root.join(model))?;
+        let own = load(&root, &schema, Which::None, folder)?;
+        let inside = per_row(&own, &vector);
+        rows.push(Row::new(format!("{model}: a row in the scorer"), inside, "µs"));
+        if model == "abuse" {
+            let contained = load(&root, &schema, Which::All, folder)?;
+            rows.push(Row::new(format!("{model}: a row in a worker"), per_row(&contained, &vector), "µs").beside("in the scorer", inside));
+        }
+        rows.push(Row::new(format!("{model}: reasons of a row"), per_reasons(&own, &vector), "µs").beside("a row", inside));
+    }
+    Ok(rows)
+}
+
+fn load(root: &Path, schema: &Schema, contained: Which, folder: &Path) -> Result<Bundle, Failure> {
+    let program = built("telltale")?;
+    let containment =
+        Containment { program, folder: folder.to_path_buf(), memory_bytes: 1 << 30, deadlines: Deadlines::default(), locked: true };
+    let mut options = RuntimeOptions { shipped_calibration: true, contained, containment: Some(containment), ..RuntimeOptions::default() };
+    if let Some(library) = std::env::var_os("ORT_DYLIB_PATH") {
+        options.library = library.into();
+    }
+    options.library = std::path::absolute(&options.library)?;
+    let bundle = Repository::open(root)?.load(schema, &options)?;
+    match bundle.failures().first() {
+        Some(failure) => Err(failure.reason.clone().into()),
+        None => Ok(bundle),
+    }
+}
+
+fn per_row(bundle: &Bundle, vector: &FeatureVector) -> f64 {
+    timed(ROWS, || drop(std::hint::black_box(bundle.score(std::hint::black_box(vector), Lane(0)))))
+}
+
+fn per_reasons(bundle: &Bundle, vector: &FeatureVector) -> f64 {
+    let scores = bundle.score(vector, Lane(0));
+    timed(ROWS / 20, || drop(std::hint::black_box(bundle.explain(vector, &scores, Lane(0)))))
+}
+
+/// Microseconds a call: the middle one of several runs.
+fn timed(calls: u32, mut call: impl FnMut()) -> f64 {
+    let run = |_| {
+        let begun = Instant::now();
+        (0..calls).for_each(|_| call());
+        begun.elapsed().as_secs_f64() * 1e6 / f64::from(calls)
+    };
+    median((0..RUNS).map(run).collect())
+}
+
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let path = entry?.path();
+        let Some(name) = path.file_name() else { continue };
+        if path.is_dir() {
+            copy(&path, &to.join(name))?;
+        } else {
+            std::fs::copy(&path, to.join(name))?;
+        }
+    }
+    Ok(())
+}

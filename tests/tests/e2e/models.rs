@@ -1,0 +1,212 @@
+//! Foreign models: the hostile corpus against a real server under load, workers that are killed, and what the containment prevents.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use telltale_proto::v1::models_client::ModelsClient;
+use telltale_proto::v1::{ListModelsRequest, Model, ModelState, PromoteModelRequest};
+use telltale_tests::process::built;
+use telltale_tests::stand::{Scorer, connect, shipped_models};
+use telltale_tests::traffic::Traffic;
+use tonic::transport::Channel;
+
+use crate::stage::{score, within};
+
+/// A repository with the shipped forest alone, and the section that names it.
+pub fn repository(folder: &Path) -> (PathBuf, String) {
+    let root = folder.join("models");
+    let from = shipped_models().unwrap().join("unusual");
+    std::fs::create_dir_all(root.join("unusual/versions/1")).unwrap();
+    std::fs::create_dir_all(root.join("inbox")).unwrap();
+    std::fs::copy(from.join("policy.toml"), root.join("unusual/policy.toml")).unwrap();
+    for entry in std::fs::read_dir(from.join("versions/1")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, root.join("unusual/versions/1").join(path.file_name().unwrap())).unwrap();
+    }
+    // A machine that is busy with other things must not look like a slow model.
+    let section = format!("[models]\npath = {root:?}\ndeadline_ms = 400\n");
+    (root, section)
+}
+
+/// The corpus, with the guard that must stop each file.
+pub fn corpus(folder: &Path) -> BTreeMap<String, String> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/hostile.py");
+    let made = Command::new("python").arg(script).arg(folder).output().expect("python is missing: run `make setup-tests`");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    serde_json::from_slice(&std::fs::read(folder.join("expected.json")).unwrap()).unwrap()
+}
+
+async fn models(scorer: &Scorer) -> ModelsClient<Channel> {
+    ModelsClient::new(connect(scorer.admin))
+}
+
+pub async fn find(scorer: &Scorer, name: &str) -> Option<Model> {
+    let listed = models(scorer).await.list_models(ListModelsRequest {}).await.unwrap().into_inner().models;
+    listed.into_iter().find(|model| model.name == name)
+}
+
+/// Names in a folder; none when it is not there.
+pub fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).map(|entries| entries.filter_map(Result::ok).collect::<Vec<_>>()).unwrap_or_default();
+    entries.into_iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_hostile_model_is_stopped_by_its_own_guard_and_no_call_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = folder.path().join("corpus");
+    let expected = corpus(&files);
+    assert!(expected.len() >= 40 && expected.values().collect::<std::collections::BTreeSet<_>>().len() >= 12);
+    let (root, section) = repository(folder.path());
+    let scorer = Scorer::start(folder.path(), &section).unwrap();
+    let inbox = root.join("inbox");
+    for name in expected.keys().map(String::as_str).chain(["harmless.onnx"]) {
+        std::fs::copy(files.join(name), inbox.join(name)).unwrap();
+    }
+    let client = scorer.client().await;
+    let mut traffic = Traffic::new(81, 50);
+    let end = tokio::time::Instant::now() + Duration::from_secs(240);
+    while names(&inbox).iter().any(|name| name.ends_with(".onnx")) {
+        assert!(tokio::time::Instant::now() < end, "still there: {:?}", names(&inbox));
+        score(&client, traffic.next_transaction()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let quarantine = root.join(".quarantine");
+    let mut wrong = Vec::new();
+    for (file, guard) in &expected {
+        let stem = file.trim_end_matches(".onnx");
+        let reason = names(&quarantine).into_iter().find(|name| name.ends_with(&format!("{stem}.reason.txt")));
+        let reason = reason.map(|name| std::fs::read_to_string(quarantine.join(name)).unwrap());
+        match reason {
+            Some(text) if text.starts_with(&format!("{guard}: ")) => {}
+            other => wrong.push(format!("{file}: {guard} expected, {other:?}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // The harmless one is in shadow, its worker contained.
+    within(Duration::from_secs(20), "the harmless model in shadow", || async {
+        let found = find(&scorer, "harmless").await;
+        found.is_some_and(|model| {
+            model.shadow == [1] && model.versions[0].state() == ModelState::Shadow && model.versions[0].origin == "inbox"
+        })
+    })
+    .await;
+    score(&client, traffic.next_transaction()).await.unwrap();
+}
+
+/// Processes whose parent that is.
+fn children(parent: u32) -> Vec<i32> {
+    let of = |name: String| {
+        let stat = std::fs::read_to_string(format!("/proc/{name}/stat")).ok()?;
+        let (_, rest) = stat.rsplit_once(')')?;
+        let found: u32 = rest.split_whitespace().nth(1)?.parse().ok()?;
+        (found == parent).then(|| name.parse().ok()).flatten()
+    };
+    names(Path::new("/proc")).into_iter().filter_map(of).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_workers_cost_a_row_and_are_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = folder.path().join("corpus");
+    corpus(&files);
+    let (root, section) = repository(folder.path());
+    let scorer = Scorer::start(folder.path(), &section).unwrap();
+    // Half a copy waits; it is taken once the rest is there.
+    let bytes = std::fs::read(files.join("harmless.onnx")).unwrap();
+    std::fs::write(root.join("inbox/mine.onnx"), &bytes[..bytes.len() / 2]).unwrap();
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    assert!(root.join("inbox/mine.onnx").is_file() && find(&scorer, "mine").await.is_none());
+    std::fs::write(root.join("inbox/mine.onnx"), &bytes).unwrap();
+    within(Duration::from_secs(60), "the model in shadow", || async {
+        find(&scorer, "mine").await.is_some_and(|model| model.shadow == [1])
+    })
+    .await;
+    let promote = PromoteModelRequest { model: "mine".to_owned(), version: 1, ..Default::default() };
+    models(&scorer).await.promote_model(promote).await.unwrap();
+
+    let client = scorer.client().await;
+    let mut traffic = Traffic::new(82, 50);
+    let answered = |verdict: &telltale_proto::v1::Verdict| verdict.models.iter().any(|model| model.model == "mine");
+    assert!(answered(&score(&client, traffic.next_transaction()).await.unwrap()));
+    let workers = children(scorer.process.id());
+    assert!(workers.len() >= 2, "a worker and its spare: {workers:?}");
+    for worker in workers {
+        rustix::process::kill_process(rustix::process::Pid::from_raw(worker).unwrap(), rustix::process::Signal::KILL).unwrap();
+    }
+    // No call fails; what is missing is said, and the model answers again.
+    let verdict = score(&client, traffic.next_transaction()).await.unwrap();
+    assert!(answered(&verdict) || verdict.degraded.iter().any(|text| text.contains("`mine` gave no score")), "{:?}", verdict.degraded);
+    let traffic = std::sync::Mutex::new(traffic);
+    within(Duration::from_secs(60), "the model answers again", || {
+        let (client, transaction) = (client.clone(), traffic.lock().unwrap().next_transaction());
+        async move { answered(&score(&client, transaction).await.unwrap()) }
+    })
+    .await;
+}
+
+/// Runs a worker that tries something as soon as it is locked in; whether it could do it.
+fn tries(what: &str, locked: bool) -> (bool, Option<i32>) {
+    use std::os::unix::process::ExitStatusExt;
+    let library = std::env::var("ORT_DYLIB_PATH").expect("ORT_DYLIB_PATH is not set: run `make test`");
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(built("telltale").unwrap());
+    command.args(["model-worker", "--runtime", &library, "--memory-mb", "1024", "--probe", what]);
+    if !locked {
+        command.arg("--unlocked");
+    }
+    let status = command.current_dir(folder.path()).stdin(std::process::Stdio::null()).output().unwrap().status;
+    (status.success(), status.signal())
+}
+
+#[test]
+fn a_worker_can_do_nothing_but_score_and_without_its_guards_it_could() {
+    for what in ["socket", "exec", "fork", "kill"] {
+        assert_eq!(tries(what, true), (false, Some(rustix::process::Signal::SYS.as_raw())), "{what}");
+    }
+    for what in ["write", "read", "memory"] {
+        assert_eq!(tries(what, true), (false, None), "{what}");
+    }
+    for what in ["socket", "exec", "fork", "kill", "write", "read", "memory"] {
+        assert!(tries(what, false).0, "{what} does no harm without the guard, so the guard proves nothing");
+    }
+}
+
+#[test]
+fn a_publish_killed_at_any_moment_leaves_a_whole_repository() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = folder.path().join("corpus");
+    corpus(&files);
+    let (root, _) = repository(folder.path());
+    let file = files.join("harmless.onnx");
+    let publish = || {
+        let mut command = Command::new(built("telltale").unwrap());
+        command.args(["models", "publish", "mine"]).arg(&file).arg("--models").arg(&root).current_dir(folder.path());
+        command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        command
+    };
+    let mut killed = 0;
+    for step in 0..24_u64 {
+        let mut child = publish().spawn().unwrap();
+        // The moment of the kill is what this test varies.
+        std::thread::sleep(Duration::from_millis(step * 12));
+        killed += u32::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(killed > 3, "{killed} of 24 publishes were killed in the middle");
+    assert!(publish().status().unwrap().success(), "the next publish clears what was left behind");
+    let models = root.to_string_lossy().into_owned();
+    let verify = |model: &str, version: &str| {
+        let mut command = Command::new(built("telltale").unwrap());
+        command.args(["models", "verify", model, version, "--models", &models]).current_dir(folder.path());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{model} {version}: {}", String::from_utf8_lossy(&output.stdout));
+    };
+    let versions = names(&root.join("mine/versions"));
+    assert!(!versions.is_empty());
+    versions.iter().for_each(|version| verify("mine", version));
+    verify("unusual", "1");
+}
