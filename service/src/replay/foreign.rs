@@ -109,7 +109,7 @@ impl<'o> Foreign<'o> {
         };
         match taken {
             Ok(()) => Ok(()),
-            Err(message) if self.options.strict => Err(ReplayError::Line { line: number, message }),
+            Err(message) if self.options.strict => Err(ReplayError::Line { path: self.options.input.clone(), line: number, message }),
             Err(message) => {
                 self.summary.malformed(number, message);
                 Ok(())

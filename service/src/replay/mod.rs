@@ -71,9 +71,11 @@ pub enum ReplayError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A malformed line under `--strict`.
-    #[error("line {line}: {message}")]
+    #[error("`{}`, line {line}: {message}", path.display())]
     Line {
-        /// Line number, from 1.
+        /// In which input.
+        path: PathBuf,
+        /// Line number, from 1; of a journal the number of the record.
         line: u64,
         /// What is wrong.
         message: String,
@@ -112,11 +114,14 @@ pub fn feed(
     options: &ReplayOptions,
     take: &mut dyn FnMut(Output) -> Result<(), ReplayError>,
 ) -> Result<Summary, ReplayError> {
-    let mut summary = if input::is_journal(&options.input) {
-        own::replay_journal(engine, options, take)?
-    } else {
-        foreign::replay_lines(engine, options, take)?
-    };
+    let journal = input::is_journal(&options.input);
+    if !journal && options.input.extension().is_some_and(|extension| extension == "ttj") {
+        let source = std::io::Error::new(std::io::ErrorKind::InvalidData, "it does not begin as a journal does");
+        // A path that is absent is said to be absent.
+        std::fs::metadata(&options.input).map_err(ReplayError::read(&options.input))?;
+        return Err(ReplayError::read(&options.input)(source));
+    }
+    let mut summary = if journal { own::replay_journal(engine, options, take)? } else { foreign::replay_lines(engine, options, take)? };
     summary.finish();
     Ok(summary)
 }

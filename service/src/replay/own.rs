@@ -72,7 +72,9 @@ impl<'o> Own<'o> {
         match self.record(*record) {
             Ok(Some(op)) => self.push(op, take),
             Ok(None) => Ok(()),
-            Err(error) if self.options.strict => Err(ReplayError::Line { line: number, message: error.to_string() }),
+            Err(error) if self.options.strict => {
+                Err(ReplayError::Line { path: self.options.input.clone(), line: number, message: error.to_string() })
+            }
             Err(error) => {
                 self.summary.malformed(number, error.to_string());
                 Ok(())

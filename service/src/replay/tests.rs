@@ -131,7 +131,11 @@ fn strict_stops_at_the_line_and_unknown_fields_are_told() {
     std::fs::write(&path, format!("{good}\n{}\n", good.replace("\"id\"", "\"colour\":\"red\",\"id\""))).unwrap();
     assert_eq!(replay(&engine(), &options(&path)).unwrap().unknown_fields, 1);
     let error = replay(&engine(), &ReplayOptions { strict: true, ..options(&path) }).unwrap_err().to_string();
-    assert!(error.contains("line 2") && error.contains("transaction.colour"), "{error}");
+    assert!(error.contains("x.ndjson`, line 2") && error.contains("transaction.colour"), "{error}");
+    let journal = folder.path().join("x.ttj");
+    std::fs::write(&journal, &good).unwrap();
+    let error = replay(&engine(), &options(&journal)).unwrap_err().to_string();
+    assert!(error.contains("x.ttj") && error.contains("does not begin as a journal"), "{error}");
     let error = replay(&engine(), &options(&folder.path().join("absent"))).unwrap_err().to_string();
     assert!(error.contains("absent"), "{error}");
 }
