@@ -266,14 +266,16 @@ impl Cluster {
         Ok(Self { nodes })
     }
 
-    /// Moves one slot, with its keys, to another master.
+    /// Moves so many slots, with their keys, from one master to another.
     ///
     /// # Errors
     /// When the move fails.
     pub fn move_slots(&self, count: u32) -> io::Result<()> {
         let first = self.nodes.first().ok_or_else(|| io::Error::other("no node"))?;
         let nodes = first.command(&["CLUSTER", "NODES"])?;
-        let masters: Vec<&str> = nodes.lines().filter(|line| line.contains("master")).filter_map(|line| line.split(' ').next()).collect();
+        // Only a node with slots is a master for certain: of a new Cluster not every node has heard yet who replicates whom.
+        let has_slots = |line: &&str| line.split_whitespace().count() > 8;
+        let masters: Vec<&str> = nodes.lines().filter(has_slots).filter_map(|line| line.split(' ').next()).collect();
         let [from, to, ..] = masters.as_slice() else { return Err(io::Error::other(format!("no two masters in {nodes}"))) };
         let mut command = program("redis-cli")?;
         command.args(["--cluster", "reshard", &first.address.to_string(), "--cluster-from", from, "--cluster-to", to]);

@@ -14,7 +14,7 @@ use telltale_features::store::redis::{Acknowledge, RedisOptions, RedisStore, Top
 use telltale_features::store::{Moment, Order, Sequence, Status, Store};
 use telltale_features::time::{Clock, Timestamp};
 use telltale_service::setup::SystemClock;
-use telltale_tests::redis::{MASTER, Redis, Sentinels, TcpProxy};
+use telltale_tests::redis::{Cluster, MASTER, Redis, Sentinels, TcpProxy};
 use tokio::task::JoinSet;
 
 use crate::stores::patient;
@@ -181,6 +181,20 @@ async fn a_redis_that_persists_every_write_is_killed_and_comes_back_with_all_of_
         redis.restart().unwrap()
     };
     nothing_is_lost(straight(address), run, kill).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_of_a_cluster_move_under_load_and_nothing_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = Arc::new(Cluster::start(folder.path()).unwrap());
+    let mut options = patient(cluster.nodes[0].address, 0);
+    options.topology = Topology::Cluster;
+    let run = Run { writers: 2, each: 4_000, acknowledge: Acknowledge::Asynchronous };
+    let moving = {
+        let cluster = Arc::clone(&cluster);
+        async move { tokio::task::spawn_blocking(move || cluster.move_slots(600)).await.unwrap().unwrap() }
+    };
+    nothing_is_lost((options.clone(), options), run, moving).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -75,6 +75,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 
 async fn reconnect(shared: &Shared, link: &Link) {
     if link.is_up() {
+        link.tend().await;
         return;
     }
     match link.connect().await {

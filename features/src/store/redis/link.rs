@@ -3,45 +3,42 @@
 //! Keys and writes enter, values and answers leave. A connection that failed is dropped here and made anew by the keeper; no call
 //! waits for that. Reads and writes have a connection each, so that a large flush never stands before a read.
 
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::cluster::ClusterClient;
-use ::redis::cluster_async::ClusterConnection;
-use ::redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
 use ::redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use ::redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
     RedisError, RedisResult, TlsCertificates, TlsMode, Value, cmd,
 };
-use futures_util::future::join_all;
 use parking_lot::RwLock;
 use tokio::time::timeout;
 
+use super::cluster::{self, Call, Cluster};
 use super::options::{Acknowledge, Credentials, RedisOptions, RedisOptionsError, Tls, Topology};
 use super::value::{SCRIPT, Write, Written};
 
 /// Longest time for a connection to be made.
-const CONNECT: Duration = Duration::from_secs(1);
+pub(super) const CONNECT: Duration = Duration::from_secs(1);
 
 /// A connection; clones share it.
 #[derive(Clone)]
 enum Connection {
     Node(MultiplexedConnection),
-    Cluster(ClusterConnection),
+    Cluster(Arc<Cluster>),
 }
 
 /// One way to Redis, up or down.
 pub(super) struct Link {
-    options: std::sync::Arc<RedisOptions>,
+    options: Arc<RedisOptions>,
     digest: String,
     connection: RwLock<Option<Connection>>,
 }
 
 impl Link {
     /// Down.
-    pub(super) fn new(options: std::sync::Arc<RedisOptions>) -> Self {
+    pub(super) fn new(options: Arc<RedisOptions>) -> Self {
         static CRYPTOGRAPHY: Once = Once::new();
         // An error says that another part of the process has chosen already, which is as good.
         CRYPTOGRAPHY.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
@@ -67,6 +64,13 @@ impl Link {
         Ok(())
     }
 
+    /// Brings the map of a Cluster up to date, where it turned out to be wrong.
+    pub(super) async fn tend(&self) {
+        if let Ok(Connection::Cluster(cluster)) = self.connection() {
+            cluster.tend().await;
+        }
+    }
+
     /// The values of some keys, in one pipeline a node.
     pub(super) async fn get(&self, keys: &[String]) -> RedisResult<Vec<Option<Vec<u8>>>> {
         let found = match self.connection()? {
@@ -78,12 +82,14 @@ impl Link {
                 pipeline.query_async(&mut node).await
             }
             Connection::Cluster(cluster) => {
-                let one = |key: &String| {
-                    let (mut cluster, mut get) = (cluster.clone(), cmd("GET"));
+                let call = |key: &String| {
+                    let mut get = cmd("GET");
                     get.arg(key);
-                    async move { get.query_async(&mut cluster).await }
+                    (cluster::slot(key.as_bytes()), get)
                 };
-                join_all(keys.iter().map(one)).await.into_iter().collect()
+                let calls: Vec<Call> = keys.iter().map(call).collect();
+                let answers = cluster.call(&calls).await.into_iter();
+                answers.map(|answer| Ok(::redis::from_redis_value(answer?)?)).collect()
             }
         };
         found.inspect_err(|error| self.note(error))
@@ -95,12 +101,12 @@ impl Link {
             return writes.iter().map(|_| Written::Refused("AWAY".to_owned())).collect();
         };
         let call = |write: &Write, script: (&str, &str)| {
-            let mut call = cmd(script.0);
+            let (mut call, key) = (cmd(script.0), key(write));
             let expected = write.expected.as_ref().map_or(&[][..], |version| version.bytes());
-            call.arg(script.1).arg(1).arg(key(write)).arg(expected).arg(&*write.value).arg(write.lives);
-            call
+            call.arg(script.1).arg(1).arg(&key).arg(expected).arg(&*write.value).arg(write.lives);
+            (cluster::slot(key.as_bytes()), call)
         };
-        let by_digest: Vec<Cmd> = writes.iter().map(|write| call(write, ("EVALSHA", &self.digest))).collect();
+        let by_digest: Vec<Call> = writes.iter().map(|write| call(write, ("EVALSHA", &self.digest))).collect();
         let mut written = self.send(&connection, by_digest).await;
         let unknown: Vec<usize> = (0..).zip(&written).filter(|(_, written)| is_unknown_script(written)).map(|(at, _)| at).collect();
         if !unknown.is_empty() {
@@ -115,12 +121,12 @@ impl Link {
         written
     }
 
-    async fn send(&self, connection: &Connection, calls: Vec<Cmd>) -> Vec<Written> {
+    async fn send(&self, connection: &Connection, calls: Vec<Call>) -> Vec<Written> {
         let count = calls.len();
         match connection.clone() {
             Connection::Node(mut node) => {
                 let mut pipeline = ::redis::Pipeline::with_capacity(count + 1);
-                for call in calls {
+                for (_, call) in calls {
                     pipeline.add_command(call);
                 }
                 let replicas = match self.options.acknowledge {
@@ -152,13 +158,7 @@ impl Link {
                     }
                 }
             }
-            Connection::Cluster(cluster) => {
-                let one = |call: Cmd| {
-                    let mut cluster = cluster.clone();
-                    async move { call.query_async::<Value>(&mut cluster).await }
-                };
-                join_all(calls.into_iter().map(one)).await.into_iter().map(|answer| self.answer(answer)).collect()
-            }
+            Connection::Cluster(cluster) => cluster.call(&calls).await.into_iter().map(|answer| self.answer(answer)).collect(),
         }
     }
 
@@ -182,26 +182,20 @@ impl Link {
     pub(super) async fn time(&self) -> RedisResult<Vec<i64>> {
         let answers = match self.connection()? {
             Connection::Node(mut node) => vec![cmd("TIME").query_async::<(i64, i64)>(&mut node).await],
-            Connection::Cluster(mut cluster) => {
-                let masters = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
-                let answer = cluster.route_command(cmd("TIME"), masters).await.inspect_err(|error| self.note(error))?;
-                let answers = match answer {
-                    Value::Map(answers) => answers.into_iter().map(|(_, answer)| answer).collect(),
-                    Value::Array(answers) => answers,
-                    _ => Vec::new(),
-                };
-                answers.into_iter().map(|answer| Ok(::redis::from_redis_value::<(i64, i64)>(answer)?)).collect()
-            }
+            Connection::Cluster(cluster) => cluster.time().await?.into_iter().map(Ok).collect(),
         };
         let micros = |(seconds, micros): (i64, i64)| seconds.saturating_mul(1_000_000).saturating_add(micros);
         answers.into_iter().map(|answer| answer.map(micros)).collect::<RedisResult<_>>().inspect_err(|error| self.note(error))
     }
 
-    /// One command on one key.
-    pub(super) async fn command(&self, command: &Cmd) -> RedisResult<Value> {
+    /// One command on that key.
+    pub(super) async fn command(&self, key: &str, command: &Cmd) -> RedisResult<Value> {
         let answer = match self.connection()? {
             Connection::Node(mut node) => command.query_async(&mut node).await,
-            Connection::Cluster(mut cluster) => command.query_async(&mut cluster).await,
+            Connection::Cluster(cluster) => {
+                let answers = cluster.call(&[(cluster::slot(key.as_bytes()), command.clone())]).await;
+                answers.into_iter().next().unwrap_or_else(|| Err(timed_out()))
+            }
         };
         answer.inspect_err(|error| self.note(error))
     }
@@ -225,7 +219,7 @@ fn is_unknown_script(written: &Written) -> bool {
     matches!(written, Written::Refused(code) if code == "NOSCRIPT")
 }
 
-fn timed_out() -> RedisError {
+pub(super) fn timed_out() -> RedisError {
     RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut))
 }
 
@@ -285,7 +279,7 @@ fn settings(credentials: &Credentials, database: i64) -> RedisConnectionInfo {
     settings
 }
 
-async fn connection(options: &RedisOptions) -> RedisResult<Connection> {
+async fn connection(options: &Arc<RedisOptions>) -> RedisResult<Connection> {
     match &options.topology {
         Topology::Single => {
             let address = addresses(options).into_iter().next().ok_or_else(timed_out)?;
@@ -315,23 +309,15 @@ async fn connection(options: &RedisOptions) -> RedisResult<Connection> {
             let client = builder.build()?.async_get_client().await?;
             Ok(Connection::Node(node(options, client).await?))
         }
-        Topology::Cluster => {
-            let nodes: Vec<ConnectionInfo> =
-                addresses(options).into_iter().map(IntoConnectionInfo::into_connection_info).collect::<RedisResult<_>>()?;
-            let mut builder = ClusterClient::builder(nodes).retries(2).max_retry_wait(50).min_retry_wait(5);
-            builder = builder.connection_timeout(CONNECT).response_timeout(options.flush_deadline);
-            if let Some(username) = &options.credentials.username {
-                builder = builder.username(username);
-            }
-            if let Some(password) = &options.credentials.password {
-                builder = builder.password(&password.0);
-            }
-            if let Some(tls) = &options.tls {
-                builder = builder.tls(TlsMode::Secure).certs(certificates(tls));
-            }
-            Ok(Connection::Cluster(builder.build()?.get_async_connection().await?))
-        }
+        Topology::Cluster => Ok(Connection::Cluster(Arc::new(Cluster::connect(Arc::clone(options)).await?))),
     }
+}
+
+/// A connection to the node of a Cluster at that address.
+pub(super) async fn reach(options: &RedisOptions, address: &str) -> RedisResult<MultiplexedConnection> {
+    let address = parse(address, options.tls.is_some()).ok_or_else(timed_out)?;
+    let info = address.into_connection_info()?.set_redis_settings(settings(&options.credentials, 0));
+    node(options, client(options, info)?).await
 }
 
 fn client(options: &RedisOptions, info: ConnectionInfo) -> RedisResult<Client> {

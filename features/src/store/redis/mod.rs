@@ -11,6 +11,7 @@
 //! Whatever Redis does, the caller gets its answer in time; how much history is behind it is its [`Status`].
 
 mod breaker;
+mod cluster;
 mod entry;
 mod flush;
 mod keeper;

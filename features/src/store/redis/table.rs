@@ -100,8 +100,9 @@ impl RedisStore {
 
     async fn ask_table<T: ::redis::FromRedisValue>(&self, table: &str, command: &Cmd) -> Result<T, TableError> {
         let failed = |reason: String| TableError { table: table.to_owned(), reason };
-        let answer: RedisResult<Value> =
-            timeout(PATIENCE, self.shared.writes.command(command)).await.map_err(|_| failed("no answer in time".to_owned()))?;
+        let answer: RedisResult<Value> = timeout(PATIENCE, self.shared.writes.command(&self.table_key(table), command))
+            .await
+            .map_err(|_| failed("no answer in time".to_owned()))?;
         let parsed = answer.and_then(|answer| Ok(::redis::from_redis_value::<T>(answer)?));
         parsed.map_err(|error: RedisError| failed(error.to_string()))
     }
