@@ -15,7 +15,7 @@ use telltale_features::hash::Hasher;
 use telltale_features::kernel::slots::PolicyState;
 use telltale_features::schema::{Fields, Schema};
 use telltale_features::store::any::AnyStore;
-use telltale_features::store::{History, Moment, Order, Sequence, Store};
+use telltale_features::store::{Happening, History, Moment, Order, Sequence, Store};
 use telltale_features::time::{Clock, Timestamp};
 use telltale_features::vector::FeatureVector;
 use telltale_models::{Absent, Asked, Attribution, Calibrated, Calibrator, CalibratorOptions, Finished, Lane, Scores};
@@ -169,7 +169,9 @@ impl<S: Store> Engine<S> {
 
     /// Applies the transaction in the order of everything and reads what its entities did before.
     pub async fn observe(&self, (admitted, fields): Told<'_>, order: Order<'_>) -> History {
-        let history = self.store.observe(self.schema.events_of(admitted, fields, 1), order).await;
+        let retell = |time| self.schema.events_at(admitted, 1, time);
+        let happening = Happening::new(self.schema.events_of(admitted, fields, 1), &retell);
+        let history = self.store.observe(happening, order).await;
         self.record_observed(admitted, &history);
         history
     }
@@ -288,7 +290,9 @@ impl<S: Store> Engine<S> {
     pub async fn apply_aggregate(&self, aggregate: Aggregate, order: Order<'_>) -> Result<Moment, DoorError> {
         let (count, first) = (aggregate.count, aggregate.first);
         let mut admitted = self.door.admit(aggregate.sample)?;
-        let history = self.store.observe(weighted(self.schema.events(&admitted), count), order).await;
+        let retell = |time| self.schema.events_at(&admitted, count, time);
+        let happening = Happening::new(weighted(self.schema.events(&admitted), count), &retell);
+        let history = self.store.observe(happening, order).await;
         admitted.tx.time = history.event_time;
         self.record_aggregate(&admitted, (count, first), history.moment);
         Ok(history.moment)

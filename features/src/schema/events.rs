@@ -42,6 +42,15 @@ impl Schema {
     }
 
     /// The same with fields that are at hand, for `weight` like transactions.
+    /// The events of `weight` like transactions as they are at another time, at which they are applied.
+    pub fn events_at(&self, admitted: &Admitted, weight: u32, time: Timestamp) -> EntityEvents {
+        let mut fields = self.fields(admitted);
+        fields.move_to(time);
+        let mut events = self.events_of(admitted, &fields, weight);
+        events.events.iter_mut().for_each(|(_, event)| event.time = time);
+        events
+    }
+
     pub fn events_of(&self, admitted: &Admitted, fields: &Fields<'_>, weight: u32) -> EntityEvents {
         let http = admitted.tx.http.as_ref();
         let happening = Happening {

@@ -7,7 +7,7 @@ use crate::event::EntityEvents;
 use crate::kernel::slots::PolicyState;
 use crate::store::embedded::{EmbeddedStore, Step};
 use crate::store::redis::RedisStore;
-use crate::store::{History, Moment, Order, Store, StoreStats};
+use crate::store::{Happening, History, Moment, Order, Store, StoreStats};
 
 /// The embedded store or Redis.
 pub enum AnyStore {
@@ -65,10 +65,10 @@ impl AnyStore {
 }
 
 impl Store for AnyStore {
-    async fn observe(&self, events: EntityEvents, order: Order<'_>) -> History {
+    async fn observe(&self, happening: Happening<'_>, order: Order<'_>) -> History {
         match self {
-            Self::Embedded(store) => store.observe_now(events, order),
-            Self::Redis(store) => store.observe(events, order).await,
+            Self::Embedded(store) => store.observe_now(happening, order),
+            Self::Redis(store) => store.observe(happening, order).await,
         }
     }
 

@@ -109,10 +109,55 @@ pub struct StoreStats {
 /// A live event's time may lie this far before the clock.
 pub(crate) const LATEST: Duration = Duration::from_secs(3600);
 
+/// A transaction's events, told again for another time: of the same entities in the same order.
+pub type Retell<'a> = dyn Fn(Timestamp) -> EntityEvents + Sync + 'a;
+
+/// The events of a transaction, and how to tell them again when its time has to be clamped: a filter may ask for the hour, and it is
+/// asked about the time at which the transaction is applied, live as in replay.
+pub struct Happening<'a> {
+    events: EntityEvents,
+    retell: Option<&'a Retell<'a>>,
+}
+
+impl From<EntityEvents> for Happening<'_> {
+    fn from(events: EntityEvents) -> Self {
+        Self { events, retell: None }
+    }
+}
+
+impl<'a> Happening<'a> {
+    /// Events that are told again by `retell` when their time is clamped.
+    pub fn new(events: EntityEvents, retell: &'a Retell<'a>) -> Self {
+        Self { events, retell: Some(retell) }
+    }
+
+    /// The entities concerned, in lock order.
+    pub(crate) fn entities(&self) -> impl Iterator<Item = crate::entity::EntityId> + '_ {
+        self.events.entities()
+    }
+
+    /// The events as they are applied at `moment`, and whether their time had to be clamped.
+    pub(crate) fn at(self, order: Order<'_>, moment: Moment) -> (EntityEvents, bool) {
+        let mut events = self.events;
+        let Some(told) = events.events.first().map(|(_, event)| event.time).filter(|_| matches!(order, Order::Live(_))) else {
+            return (events, false);
+        };
+        let time = told.clamp(moment.now.minus(LATEST), moment.now);
+        if time == told {
+            return (events, false);
+        }
+        if let Some(retell) = self.retell {
+            events = retell(time);
+        }
+        events.events.iter_mut().for_each(|(_, event)| event.time = time);
+        (events, true)
+    }
+}
+
 /// A store of entity state. Failures are a [`Status`], never an error: the caller always gets an answer.
 pub trait Store: Send + Sync {
-    /// Applies a transaction's events in sequence and reads every entity's features.
-    fn observe(&self, events: EntityEvents, order: Order<'_>) -> impl Future<Output = History> + Send;
+    /// Applies a transaction's events, all of one time, in sequence and reads every entity's features.
+    fn observe(&self, happening: Happening<'_>, order: Order<'_>) -> impl Future<Output = History> + Send;
 
     /// Applies an outcome's or a label's events: nothing is read.
     fn apply(&self, events: EntityEvents, order: Order<'_>) -> impl Future<Output = Moment> + Send;

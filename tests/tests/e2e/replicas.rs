@@ -113,7 +113,7 @@ async fn nothing_is_lost<T>((over, direct): (RedisOptions, RedisOptions), run: R
         let store = Arc::clone(store);
         working.spawn(async move {
             for one in all {
-                store.observe(one, Order::Live(&SystemClock)).await;
+                store.observe(one.into(), Order::Live(&SystemClock)).await;
             }
         });
     }
@@ -132,7 +132,7 @@ async fn nothing_is_lost<T>((over, direct): (RedisOptions, RedisOptions), run: R
     for number in (0..5).chain(1_000..1_400) {
         let asked = EntityEvents { events: smallvec::smallvec![(entity(number), nothing(now))] };
         let moment = Moment { sequence: Sequence(sequence + 1), now };
-        let found = reader.observe(asked.clone(), Order::Recorded(moment)).await;
+        let found = reader.observe(asked.clone().into(), Order::Recorded(moment)).await;
         let wanted = alone.observe_now(asked, Order::Recorded(moment));
         assert_eq!(found.status, Status::Full);
         let bits = |reads: &[f64]| reads.iter().map(|read| read.to_bits()).collect::<Vec<_>>();
@@ -216,7 +216,7 @@ async fn sentinels_make_another_master_and_nothing_acknowledged_is_lost() {
     let alone = EmbeddedStore::new(plans(), EmbeddedOptions { max_bytes: 1 << 30 });
     for (one, sequence) in all.into_iter().zip(1..) {
         alone.observe_now(one.clone(), Order::Recorded(Moment { sequence: Sequence(sequence), now: SystemClock.now() }));
-        store.observe(one, Order::Live(&SystemClock)).await;
+        store.observe(one.into(), Order::Live(&SystemClock)).await;
     }
     assert!(store.flush(PATIENCE).await, "{:?}", store.stats());
     sentinels.servers[0].kill().unwrap();
@@ -229,7 +229,7 @@ async fn sentinels_make_another_master_and_nothing_acknowledged_is_lost() {
     let number = 3;
     loop {
         let asked = EntityEvents { events: smallvec::smallvec![(entity(number), nothing(SystemClock.now()))] };
-        if store.observe(asked, Order::Live(&SystemClock)).await.status == Status::Full && store.stats().shared[0] == ("up", 1) {
+        if store.observe(asked.into(), Order::Live(&SystemClock)).await.status == Status::Full && store.stats().shared[0] == ("up", 1) {
             break;
         }
         assert!(tokio::time::Instant::now() < end, "{:?}", store.stats());
@@ -239,7 +239,7 @@ async fn sentinels_make_another_master_and_nothing_acknowledged_is_lost() {
     let moment = Moment { sequence: Sequence(9_999), now: SystemClock.now() };
     for number in (0..5).chain(1_000..1_400) {
         let asked = EntityEvents { events: smallvec::smallvec![(entity(number), nothing(moment.now))] };
-        let found = reader.observe(asked.clone(), Order::Recorded(moment)).await;
+        let found = reader.observe(asked.clone().into(), Order::Recorded(moment)).await;
         let wanted = alone.observe_now(asked, Order::Recorded(moment));
         assert_eq!(found.entities[0].reads[..2], wanted.entities[0].reads[..2], "entity {number}");
     }
@@ -261,7 +261,7 @@ async fn a_clock_ten_seconds_off_is_corrected_by_redis_s() {
     for off in [-10_000_000, 10_000_000] {
         let store = RedisStore::start(patient(redis.address, 7), plans(), Arc::new(Off(off))).await.unwrap();
         let asked = EntityEvents { events: smallvec::smallvec![(entity(1), nothing(SystemClock.now()))] };
-        let moment = store.observe(asked, Order::Live(&Off(off))).await.moment;
+        let moment = store.observe(asked.into(), Order::Live(&Off(off))).await.moment;
         let error = moment.now.micros_since(SystemClock.now());
         assert!(error.abs() < 1_000_000, "{off} µs off, {error} µs after correction");
         let skew = store.stats().shared.iter().find(|(name, _)| *name == "clock_skew_us").unwrap().1;
@@ -291,18 +291,18 @@ async fn a_forgotten_entity_is_not_brought_back_by_another_writer() {
     let second = RedisStore::start(slow, plans(), Arc::new(SystemClock)).await.unwrap();
     let count = async |store: &RedisStore| {
         let asked = EntityEvents { events: smallvec::smallvec![(entity(1), nothing(SystemClock.now()))] };
-        store.observe(asked, Order::Live(&SystemClock)).await.entities[0].reads[0]
+        store.observe(asked.into(), Order::Live(&SystemClock)).await.entities[0].reads[0]
     };
-    first.observe(about(0), Order::Live(&SystemClock)).await;
+    first.observe(about(0).into(), Order::Live(&SystemClock)).await;
     assert!(first.flush(PATIENCE).await);
-    second.observe(about(1), Order::Live(&SystemClock)).await;
+    second.observe(about(1).into(), Order::Live(&SystemClock)).await;
     assert_eq!(count(&second).await, 2.0);
     first.forget(entity(1), Timestamp::from_micros(start.micros() - 30_000_000));
     assert!(first.flush(PATIENCE).await && second.flush(PATIENCE).await);
     for store in [&first, &second] {
         assert_eq!(count(store).await, 0.0, "{:?}", store.stats());
     }
-    first.observe(about(59_000_000), Order::Live(&SystemClock)).await;
+    first.observe(about(59_000_000).into(), Order::Live(&SystemClock)).await;
     assert!(first.flush(PATIENCE).await);
     assert_eq!(count(&second).await, 1.0, "what comes after counts");
 }

@@ -77,7 +77,7 @@ async fn vectors(place: &Place, schema: &Arc<Schema>, reload: usize) -> Vec<Vec<
         tx.time = Timestamp::from_micros(now - (number % 7) as i64 * 3 * SECOND);
         let admitted = door.admit(tx).unwrap();
         sequence += 1;
-        let history = store.observe(schema.events(&admitted), Order::Recorded(at(sequence, now))).await;
+        let history = store.observe(schema.events(&admitted).into(), Order::Recorded(at(sequence, now))).await;
         assert_eq!(history.status, Status::Full, "transaction {number}: {:?}", store.stats());
         all.push(schema.extract(&admitted, &history).values.iter().map(|value| value.to_bits()).collect());
         let context = schema.context(&admitted, history.event_time);
@@ -116,7 +116,7 @@ async fn order(place: &Place, schema: &Arc<Schema>) {
                 let (mut tx, _) = convert::transaction(traffic.next_transaction(), "transaction").unwrap();
                 tx.time = Timestamp::from_micros(i64::MAX);
                 let admitted = door.admit(tx).unwrap();
-                let history = store.observe(schema.events(&admitted), Order::Live(&SystemClock)).await;
+                let history = store.observe(schema.events(&admitted).into(), Order::Live(&SystemClock)).await;
                 assert!(history.clamped && history.event_time == history.moment.now);
                 moments.push(history.moment);
                 moments.push(store.decide(&admitted.subjects, Order::Live(&SystemClock), |_, moment| moment).await);

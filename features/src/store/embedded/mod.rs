@@ -25,7 +25,7 @@ use crate::event::{self, EntityEvents, Event};
 use crate::kernel::plan::EntityPlan;
 use crate::kernel::slots::PolicyState;
 use crate::kernel::{EntityState, Layout};
-use crate::store::{EntityReads, History, LATEST, Moment, Order, Sequence, Status, Store, StoreStats};
+use crate::store::{EntityReads, Happening, History, Moment, Order, Sequence, Status, Store, StoreStats};
 use crate::time::Timestamp;
 
 pub use batch::Step;
@@ -83,18 +83,11 @@ impl EmbeddedStore {
     }
 
     /// [`Store::observe`] without the future.
-    pub fn observe_now(&self, mut events: EntityEvents, order: Order<'_>) -> History {
-        let mut locked = self.lock(events.entities());
+    pub fn observe_now<'a>(&self, happening: impl Into<Happening<'a>>, order: Order<'_>) -> History {
+        let happening = happening.into();
+        let mut locked = self.lock(happening.entities());
         let moment = self.open(&mut locked, order);
-        let mut clamped = false;
-        if matches!(order, Order::Live(_)) {
-            let oldest = moment.now.minus(LATEST);
-            for (_, event) in &mut events.events {
-                let time = event.time.clamp(oldest, moment.now);
-                clamped |= time != event.time;
-                event.time = time;
-            }
-        }
+        let (events, clamped) = happening.at(order, moment);
         // All of them are looked at before any is worked on: with a million entities most lie in memory, and the processor waits for
         // several at once where it would wait for one after the other.
         let touched = events.entities().filter_map(|entity| locked.shard(entity).map(|shard| shard.touch(entity)));
@@ -209,8 +202,8 @@ fn history(events: &EntityEvents, moment: Moment, entities: SmallVec<[EntityRead
 }
 
 impl Store for EmbeddedStore {
-    async fn observe(&self, events: EntityEvents, order: Order<'_>) -> History {
-        self.observe_now(events, order)
+    async fn observe(&self, happening: Happening<'_>, order: Order<'_>) -> History {
+        self.observe_now(happening, order)
     }
 
     async fn apply(&self, events: EntityEvents, order: Order<'_>) -> Moment {

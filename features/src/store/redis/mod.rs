@@ -40,7 +40,7 @@ use crate::kernel::Layout;
 use crate::kernel::plan::EntityPlan;
 use crate::kernel::slots::PolicyState;
 use crate::store::embedded::Step;
-use crate::store::{Durability, EntityReads, History, LATEST, Moment, Order, Sequence, Status, Store, StoreStats};
+use crate::store::{Durability, EntityReads, Happening, History, Moment, Order, Sequence, Status, Store, StoreStats};
 use crate::time::{Clock, Timestamp, micros};
 
 pub use options::{Acknowledge, Credentials, RedisOptions, RedisOptionsError, Secret, Tls, Topology};
@@ -219,7 +219,7 @@ impl RedisStore {
     /// One recorded step on what the cache holds: nothing is asked, nothing awaited.
     pub fn replay_one(&self, step: &Step) -> Option<History> {
         match step {
-            Step::Observe(events, moment) => Some(self.shared.observe(events.clone(), Order::Recorded(*moment), &Answers::new())),
+            Step::Observe(events, moment) => Some(self.shared.observe(events.clone().into(), Order::Recorded(*moment), &Answers::new())),
             Step::Apply(events, moment) => {
                 self.shared.apply(events.clone(), Order::Recorded(*moment));
                 None
@@ -300,19 +300,11 @@ impl Shared {
         asked
     }
 
-    fn observe(&self, mut events: EntityEvents, order: Order<'_>, asked: &Answers) -> History {
-        let mut locked = self.lock(events.entities());
+    fn observe(&self, happening: Happening<'_>, order: Order<'_>, asked: &Answers) -> History {
+        let mut locked = self.lock(happening.entities());
         let moment = self.take(order);
         let now = moment.now;
-        let mut clamped = false;
-        if matches!(order, Order::Live(_)) {
-            let oldest = now.minus(LATEST);
-            for (_, event) in &mut events.events {
-                let time = event.time.clamp(oldest, now);
-                clamped |= time != event.time;
-                event.time = time;
-            }
-        }
+        let (events, clamped) = happening.at(order, moment);
         let mut entities = SmallVec::new();
         let mut currencies: SmallVec<[Currency; 8]> = SmallVec::new();
         for (entity, event) in &events.events {
@@ -424,10 +416,10 @@ fn status(currencies: &[Currency]) -> Status {
 }
 
 impl Store for RedisStore {
-    async fn observe(&self, events: EntityEvents, order: Order<'_>) -> History {
+    async fn observe(&self, happening: Happening<'_>, order: Order<'_>) -> History {
         let lag = self.shared.lag();
-        let asked = self.shared.ask(events.entities(), |entry, now| entry.wants_reading(now, lag)).await;
-        self.shared.observe(events, order, &asked)
+        let asked = self.shared.ask(happening.entities(), |entry, now| entry.wants_reading(now, lag)).await;
+        self.shared.observe(happening, order, &asked)
     }
 
     async fn apply(&self, events: EntityEvents, order: Order<'_>) -> Moment {

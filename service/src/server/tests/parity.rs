@@ -85,6 +85,45 @@ async fn concurrent_scoring_replays_bitwise_equal() {
     assert_eq!(two.rules, one.rules);
 }
 
+/// The hour, of which a filter, a value and a member are made: a transaction that says it happened hours ago or in the future is
+/// applied at the clamped time, and everything that is counted of it is told of that time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clamped_time_is_the_time_of_everything_that_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut schema = telltale_features::schema::SHIPPED_HTTP.1.to_owned();
+    let hour = now().rem_euclid(86_400_000_000) as f64 / 3.6e9;
+    schema += &format!(
+        "
+  - name: clock
+    entity: address
+    aggregations:
+      - {{name: near, aggregation: count, filter: 'time.hour > {} && time.hour < {}', windows: [24h], meaning: Near this hour}}
+      - {{name: mean, aggregation: mean, of: time.hour, windows: [24h], meaning: Mean hour}}
+      - {{name: hours, aggregation: distinct, of: time.hour, windows: [24h], meaning: Different hours}}
+",
+        hour - 1.5,
+        hour + 0.5
+    );
+    let path = folder.path().join("schema.yaml");
+    std::fs::write(&path, schema).unwrap();
+    let with_schema = |mut config: Config| {
+        config.schema.path = Some(path.clone());
+        config
+    };
+    let running = start(with_schema(config(folder.path()))).await;
+    let mut scorer = client(&running).await;
+    for (step, hours) in [-30, -3, 0, 5].into_iter().enumerate() {
+        let mut tx = login(&format!("late-{step}"), "192.0.2.9", "anna");
+        let time = telltale_features::time::Timestamp::from_micros(now() + hours * 3_600_000_000);
+        tx.time = Some(convert::timestamp_to_proto(time));
+        score(&mut scorer, tx).await.unwrap();
+    }
+    running.stop().await.unwrap();
+    let (summary, _, _) = replayed_with(folder.path(), with_schema(config(folder.path())), 1);
+    let compared = summary.compared.unwrap();
+    assert_eq!((compared.decisions, compared.different_vectors, compared.different_decisions), (4, 0, 0), "{compared:?}");
+}
+
 fn tx_time() -> Option<pbjson_types::Timestamp> {
     Some(convert::timestamp_to_proto(telltale_features::time::Timestamp::from_micros(now())))
 }
