@@ -2,9 +2,9 @@
 //!
 //! An [`EntityPlan`] enters; a [`Layout`] leaves, which every other function of the kernel is given. It never changes.
 
-use super::plan::{Accumulator, AccumulatorId, AccumulatorKind, EntityPlan, FilterId};
+use super::plan::{Accumulator, AccumulatorId, AccumulatorKind, EntityPlan, FilterId, Scale};
 use super::sparse::{Bits, Part};
-use super::{gaps, tiles};
+use super::{extremes, gaps, matured, moments, tiles};
 use crate::time::micros;
 
 /// Where an accumulator's state stands and how it is kept.
@@ -20,6 +20,20 @@ pub(crate) enum Section {
     Seen { filter: u64, part: usize },
     /// Set or page number `index`.
     Distinct { filter: u64, member: usize, horizon: i64, index: usize, salt: u64 },
+    /// Greatest values in tiles.
+    Greatest { filter: u64, value: usize, span: Span },
+    /// Least values in tiles, negated.
+    Least { filter: u64, value: usize, span: Span },
+    /// Count, sum and squares in tiles of four lanes.
+    Moments { filter: u64, value: usize, span: Span },
+    /// Time and value of the latest event.
+    Latest { filter: u64, value: usize, part: usize },
+    /// Time, latitude and longitude of the latest event.
+    Position { filter: u64, latitude: usize, longitude: usize, part: usize },
+    /// Histogram number `index`.
+    Histogram { filter: u64, value: u16, scale: Scale, index: usize, window: i64 },
+    /// Weights in tiles that reach beyond the window.
+    Matured { filter: u64, window: i64, delay: i64, part: usize },
 }
 
 /// A window in tiles: which one, the width of its tiles in microseconds, and which part holds its words.
@@ -47,6 +61,8 @@ pub struct Layout {
     pub(crate) windows: Vec<i64>,
     /// How many distinct sections.
     pub(crate) distinct: usize,
+    /// How many histograms.
+    pub(crate) histograms: usize,
     /// Bits of the filters that the plan knows.
     pub(crate) filters: u64,
     /// Words of one event in the ring: stamp, filters, values.
@@ -64,6 +80,7 @@ impl Layout {
             parts: Vec::new(),
             windows: Vec::new(),
             distinct: 0,
+            histograms: 0,
             filters: if known == 64 { u64::MAX } else { (1 << known) - 1 },
             stride: 2 + plan.values.len().min(16),
             plan,
@@ -132,6 +149,35 @@ impl Layout {
                 let horizon = micros(horizon).clamp(1, super::TIME_LIMIT);
                 Section::Distinct { filter: bit(filter), member: usize::from(member), horizon, index, salt: tag }
             }
+            AccumulatorKind::Extreme { filter, value, window, greatest } => {
+                let (filter, value) = (bit(filter), usize::from(value));
+                let span = self.span(micros(window), Part { words: extremes::WORDS, heads: extremes::WORDS });
+                if greatest { Section::Greatest { filter, value, span } } else { Section::Least { filter, value, span } }
+            }
+            AccumulatorKind::Moments { filter, value, window } => {
+                let span = self.span(micros(window), Part { words: moments::WORDS, heads: 1 });
+                Section::Moments { filter: bit(filter), value: usize::from(value), span }
+            }
+            AccumulatorKind::Latest { filter, value } => {
+                let part = self.part(Part { words: 2, heads: 2 });
+                Section::Latest { filter: bit(filter), value: usize::from(value), part }
+            }
+            AccumulatorKind::Position { filter, latitude, longitude } => {
+                let part = self.part(Part { words: 3, heads: 3 });
+                Section::Position { filter: bit(filter), latitude: usize::from(latitude), longitude: usize::from(longitude), part }
+            }
+            AccumulatorKind::Histogram { filter, value, window, scale } => {
+                let index = self.histograms;
+                self.histograms += 1;
+                let window = micros(window).clamp(1, super::TIME_LIMIT);
+                Section::Histogram { filter: bit(filter), value: u16::from(value), scale, index, window }
+            }
+            AccumulatorKind::Matured { filter, window, delay } => {
+                let window = micros(window).clamp(1, super::TIME_LIMIT / 16);
+                let delay = micros(delay).clamp(0, window * matured::LONGEST);
+                let part = self.part(Part { words: 1 + matured::cells(window, delay), heads: 1 });
+                Section::Matured { filter: bit(filter), window, delay, part }
+            }
         }
     }
 
@@ -159,16 +205,28 @@ impl Section {
             | Self::Sum { filter, .. }
             | Self::Gaps { filter, .. }
             | Self::Seen { filter, .. }
-            | Self::Distinct { filter, .. } => filter,
+            | Self::Distinct { filter, .. }
+            | Self::Greatest { filter, .. }
+            | Self::Least { filter, .. }
+            | Self::Moments { filter, .. }
+            | Self::Latest { filter, .. }
+            | Self::Position { filter, .. }
+            | Self::Histogram { filter, .. }
+            | Self::Matured { filter, .. } => filter,
         }
     }
 
     /// The part that holds its words, if it has any.
     pub(crate) const fn part(self) -> Option<usize> {
         match self {
-            Self::Count { span, .. } | Self::Sum { span, .. } | Self::Gaps { span, .. } => Some(span.part),
-            Self::Seen { part, .. } => Some(part),
-            Self::Distinct { .. } => None,
+            Self::Count { span, .. }
+            | Self::Sum { span, .. }
+            | Self::Gaps { span, .. }
+            | Self::Greatest { span, .. }
+            | Self::Least { span, .. }
+            | Self::Moments { span, .. } => Some(span.part),
+            Self::Seen { part, .. } | Self::Latest { part, .. } | Self::Position { part, .. } | Self::Matured { part, .. } => Some(part),
+            Self::Distinct { .. } | Self::Histogram { .. } => None,
         }
     }
 }

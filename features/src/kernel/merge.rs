@@ -10,7 +10,7 @@ use super::layout::{Layout, Section};
 use super::ring::{Row, Words};
 use super::slots::Slot;
 use super::state::{EntityState, Flush, Rare, SlotEntry};
-use super::{NEVER, gaps, tiles};
+use super::{NEVER, extremes, gaps, histogram, latest, matured, moments, tiles};
 
 impl EntityState {
     /// Adds a delta: a state that began empty and holds what another writer applied since.
@@ -26,6 +26,7 @@ impl EntityState {
         let (early, late) = self.merge_rings(layout, delta);
         early.iter().for_each(|row| self.spill_row(layout, row));
         self.merge_words(layout, delta);
+        self.merge_histograms(layout, delta);
         late.iter().for_each(|row| self.spill_row(layout, row));
         for entry in &delta.slots {
             self.merge_slot(*entry);
@@ -67,6 +68,10 @@ impl EntityState {
         let offsets = delta.sparse.offsets(layout);
         let firsts = layout.sections.iter().filter_map(|section| match *section {
             Section::Gaps { span, .. } => delta.sparse.part(offsets.of(span.part), gaps::WORDS).first().copied(),
+            Section::Histogram { index, .. } => {
+                let histogram = delta.histograms.as_ref().and_then(|all| all.get(index));
+                histogram.and_then(|histogram| histogram.ends).map(|ends| ends.first.0)
+            }
             _ => None,
         });
         let begin = firsts.min().unwrap_or(i64::MAX);
@@ -75,6 +80,7 @@ impl EntityState {
 
     fn merge_words(&mut self, layout: &Layout, delta: &Self) {
         self.spilled_until = self.spilled_until.max(delta.spilled_until);
+        // Nothing spilled, but into histograms perhaps.
         if delta.sparse.is_empty() {
             return;
         }
@@ -100,7 +106,35 @@ impl EntityState {
                         *last = (*last).max(*other_last);
                     }
                 }
-                Section::Distinct { .. } => {}
+                Section::Greatest { span, .. } | Section::Least { span, .. } => {
+                    let other = delta.sparse.part(theirs.of(span.part), extremes::WORDS);
+                    extremes::merge(self.sparse.part_mut(ours.of(span.part), extremes::WORDS), other);
+                }
+                Section::Moments { span, .. } => {
+                    let other = delta.sparse.part(theirs.of(span.part), moments::WORDS);
+                    moments::merge(self.sparse.part_mut(ours.of(span.part), moments::WORDS), other);
+                }
+                Section::Latest { part, .. } => {
+                    latest::take(self.sparse.part_mut(ours.of(part), 2), delta.sparse.part(theirs.of(part), 2));
+                }
+                Section::Position { part, .. } => {
+                    latest::take(self.sparse.part_mut(ours.of(part), 3), delta.sparse.part(theirs.of(part), 3));
+                }
+                Section::Matured { window, delay, part, .. } => {
+                    let words = 1 + matured::cells(window, delay);
+                    matured::merge(self.sparse.part_mut(ours.of(part), words), delta.sparse.part(theirs.of(part), words));
+                }
+                Section::Distinct { .. } | Section::Histogram { .. } => {}
+            }
+        }
+    }
+
+    fn merge_histograms(&mut self, layout: &Layout, delta: &Self) {
+        let Some(theirs) = &delta.histograms else { return };
+        for section in &layout.sections {
+            let Section::Histogram { index, window, .. } = *section else { continue };
+            if let Some(theirs) = theirs.get(index).filter(|theirs| !theirs.is_empty()) {
+                self.histogram_mut(layout, index, |ours| ours.merge(theirs, histogram::width(window)));
             }
         }
     }

@@ -8,9 +8,14 @@
 
 mod codec;
 mod distinct;
+mod extremes;
 mod gaps;
+mod histogram;
+mod latest;
 mod layout;
+mod matured;
 mod merge;
+mod moments;
 mod read;
 mod recent;
 mod ring;

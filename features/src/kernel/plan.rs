@@ -85,6 +85,73 @@ pub enum AccumulatorKind {
         /// Which events.
         filter: FilterId,
     },
+    /// The greatest or the least value. Single events only, and what is taken back stays in.
+    Extreme {
+        /// Which events.
+        filter: FilterId,
+        /// Which value.
+        value: ValueId,
+        /// Over how long.
+        window: Duration,
+        /// The greatest, else the least.
+        greatest: bool,
+    },
+    /// Count, sum and squares of a value. Single events only.
+    Moments {
+        /// Which events.
+        filter: FilterId,
+        /// Which value.
+        value: ValueId,
+        /// Over how long.
+        window: Duration,
+    },
+    /// The value of the latest event that has it; of two at the same time the greater.
+    Latest {
+        /// Which events.
+        filter: FilterId,
+        /// Which value.
+        value: ValueId,
+    },
+    /// Where the latest event was that has both coordinates, degrees.
+    Position {
+        /// Which events.
+        filter: FilterId,
+        /// Which value is the latitude.
+        latitude: ValueId,
+        /// Which value is the longitude.
+        longitude: ValueId,
+    },
+    /// How often each bucket of a value came, in six tiles a window. Single events only.
+    Histogram {
+        /// Which events.
+        filter: FilterId,
+        /// Which value.
+        value: ValueId,
+        /// Over how long.
+        window: Duration,
+        /// How values are sorted into buckets.
+        scale: Scale,
+    },
+    /// Weight of events in a window that ended `delay` ago: what can have its label by now.
+    Matured {
+        /// Which events.
+        filter: FilterId,
+        /// Over how long.
+        window: Duration,
+        /// How long ago the window ended.
+        delay: Duration,
+    },
+}
+
+/// How a value is sorted into buckets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// The value is the number of a cell already, 0 to 63: a member by its hash.
+    Cells,
+    /// Eight buckets to a doubling, from ±1/16 to ±2³²; what is smaller is one bucket.
+    Magnitudes,
+    /// Pairs of the cells of successive events.
+    Successions,
 }
 
 /// One feature, read from accumulators. "Before" and "after": see STATE, read order.
@@ -129,6 +196,34 @@ pub enum Read {
     Age(AccumulatorId),
     /// Seconds since the latest event, before; NaN when there was none.
     SinceLast(AccumulatorId),
+    /// Greatest or least value of an `Extreme` in the window, after; NaN without values.
+    Extreme(AccumulatorId),
+    /// Standard deviation of the values of a `Moments` in the window, after; NaN with fewer than 2.
+    Stddev(AccumulatorId),
+    /// The value of a `Latest`, before; NaN when there was none.
+    Last(AccumulatorId),
+    /// Speed from the place of a `Position` to this event's, km/h, before; NaN when either is unknown.
+    Speed(AccumulatorId),
+    /// Entropy of the cells of a `Histogram`, bits, after; NaN without events.
+    Entropy(AccumulatorId),
+    /// Share of the events that fall into the most frequent cell of a `Histogram`, after; NaN without events.
+    TopShare(AccumulatorId),
+    /// Share of the earlier events that fall into this event's cell of a `Histogram`, before; NaN without events or without a cell.
+    OwnShare(AccumulatorId),
+    /// Share of the earlier values of a `Histogram` that are less than this event's, equal ones by half, before; NaN without any.
+    QuantileRank(AccumulatorId),
+    /// Robust z of this event's value among the earlier values of a `Histogram`, before; NaN with fewer than 4.
+    Zscore(AccumulatorId),
+    /// −ln of the probability of the step from the latest event's cell to this event's, before; NaN when nothing followed on that
+    /// cell yet.
+    TransitionRarity(AccumulatorId),
+    /// Count over count of two `Matured`, after; NaN when nothing has matured.
+    LabelRate {
+        /// Numerator: labels.
+        part: AccumulatorId,
+        /// Denominator: transactions.
+        whole: AccumulatorId,
+    },
 }
 
 /// A statistic of gaps between events.

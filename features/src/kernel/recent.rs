@@ -70,7 +70,13 @@ impl<'a> Recent<'a> {
         super::sparse::Bits(rows.into()).filter_map(|row| self.times.get(row).copied())
     }
 
-    fn rows_of(&self, rows: u16) -> impl Iterator<Item = Row<'_>> {
+    /// Time, word and sign of a value of each of these rows that has it, oldest first.
+    pub(crate) fn values(&self, rows: u16, value: usize) -> impl Iterator<Item = (i64, i64, i64)> + '_ {
+        self.rows_of(rows).map(move |row| (row.time(), row.value(value), row.sign())).filter(|(_, word, _)| *word != MISSING)
+    }
+
+    /// These rows, oldest first.
+    pub(crate) fn rows_of(&self, rows: u16) -> impl Iterator<Item = Row<'_>> {
         super::sparse::Bits(rows.into()).filter_map(|row| self.ring.row(row, self.stride))
     }
 }

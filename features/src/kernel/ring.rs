@@ -70,7 +70,8 @@ pub(crate) fn time_of(event: &Event) -> i64 {
     event.time.micros().clamp(-TIME_LIMIT, TIME_LIMIT)
 }
 
-fn fixed(value: f64) -> i64 {
+/// A value as a word.
+pub(crate) fn fixed(value: f64) -> i64 {
     if value.is_nan() { MISSING } else { (value.clamp(-VALUE_LIMIT, VALUE_LIMIT) * VALUE_SCALE).round() as i64 }
 }
 

@@ -7,11 +7,13 @@ use crate::event::Event;
 use crate::time::Timestamp;
 
 use super::distinct::Distinct;
+use super::histogram::{self, Histogram};
 use super::layout::{Layout, Section};
+use super::plan::Scale;
 use super::ring::{self, MISSING, Ring, Row, Words};
 use super::slots::{Slot, SlotChange, SlotTag};
 use super::sparse::Sparse;
-use super::{NEVER, gaps, tiles};
+use super::{NEVER, extremes, gaps, latest, matured, moments, tiles};
 
 /// Random number of a writing process, new at every start.
 pub type WriterId = u64;
@@ -64,8 +66,8 @@ pub(crate) struct Rare {
 }
 
 /// State of one entity.
-// INVARIANT: `sparse` holds exactly the sections that something was spilled into; `distinct` is empty or has one entry a section;
-// `slots` is sorted.
+// INVARIANT: `sparse` holds exactly the sections that something was spilled into; `distinct` is empty or has one entry a section, and so
+// has `histograms`, where it is; `slots` is sorted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EntityState {
     pub(crate) high_water: i64,
@@ -76,6 +78,8 @@ pub struct EntityState {
     pub(crate) ring: Ring,
     pub(crate) sparse: Sparse,
     pub(crate) distinct: Box<[Distinct]>,
+    #[expect(clippy::box_collection, reason = "a word in place where a vector takes three: few entities have any")]
+    pub(crate) histograms: Option<Box<Vec<Histogram>>>,
     pub(crate) slots: Vec<SlotEntry>,
     pub(crate) rare: Option<Box<Rare>>,
 }
@@ -89,6 +93,7 @@ impl Default for EntityState {
             ring: Ring::default(),
             sparse: Sparse::default(),
             distinct: Box::default(),
+            histograms: None,
             slots: Vec::new(),
             rare: None,
         }
@@ -105,6 +110,11 @@ pub(crate) struct Spill<'a> {
 }
 
 impl Spill<'_> {
+    /// A histogram's part of it: bucket and sign.
+    fn bucket(&self, value: u16, scale: Scale) -> (u16, i32) {
+        (histogram::bucket(scale, self.row.value(value.into())), if self.weight < 0 { -1 } else { 1 })
+    }
+
     /// Whether it leaves something in a section whose filter it passes.
     fn enters(&self, section: Section) -> bool {
         match section {
@@ -112,6 +122,18 @@ impl Spill<'_> {
             Section::Sum { value, .. } => self.row.value(value) != MISSING,
             Section::Gaps { .. } | Section::Seen { .. } => self.single,
             Section::Distinct { .. } => false,
+            Section::Greatest { value, .. } | Section::Least { value, .. } | Section::Latest { value, .. } => {
+                self.single && self.row.value(value) != MISSING
+            }
+            Section::Position { latitude, longitude, .. } => {
+                self.single && self.row.value(latitude) != MISSING && self.row.value(longitude) != MISSING
+            }
+            Section::Moments { value, .. } => self.weight.abs() == 1 && self.row.value(value) != MISSING,
+            Section::Histogram { value, scale, .. } => {
+                let counts = if scale == Scale::Successions { self.single } else { self.weight.abs() == 1 };
+                counts && self.row.value(value.into()) != MISSING
+            }
+            Section::Matured { .. } => true,
         }
     }
 }
@@ -205,8 +227,41 @@ impl EntityState {
                         *last = (*last).max(time);
                     }
                 }
+                Section::Greatest { value, span, .. } => {
+                    extremes::add(self.sparse.part_mut(offsets.of(span.part), extremes::WORDS), span.width, time, spill.row.value(value));
+                }
+                Section::Least { value, span, .. } => {
+                    extremes::add(self.sparse.part_mut(offsets.of(span.part), extremes::WORDS), span.width, time, -spill.row.value(value));
+                }
+                Section::Moments { value, span, .. } => {
+                    let part = self.sparse.part_mut(offsets.of(span.part), moments::WORDS);
+                    moments::add(part, span.width, time, (spill.row.value(value), spill.weight));
+                }
+                Section::Latest { value, part, .. } => {
+                    latest::take(self.sparse.part_mut(offsets.of(part), 2), &[time, spill.row.value(value)]);
+                }
+                Section::Position { latitude, longitude, part, .. } => {
+                    let row = [time, spill.row.value(latitude), spill.row.value(longitude)];
+                    latest::take(self.sparse.part_mut(offsets.of(part), 3), &row);
+                }
+                Section::Matured { window, delay, part, .. } => {
+                    let words = 1 + matured::cells(window, delay);
+                    matured::add(self.sparse.part_mut(offsets.of(part), words), window, time, spill.weight);
+                }
+                Section::Histogram { value, scale, index, window, .. } => {
+                    let (bucket, sign) = spill.bucket(value, scale);
+                    let place = (scale, histogram::width(window));
+                    self.histogram_mut(layout, index, |histogram| histogram.spill(place, time, bucket, sign));
+                }
                 Section::Distinct { .. } => {}
             }
+        }
+    }
+
+    pub(crate) fn histogram_mut(&mut self, layout: &Layout, index: usize, change: impl FnOnce(&mut Histogram)) {
+        let histograms = self.histograms.get_or_insert_with(|| Box::new(vec![Histogram::default(); layout.histograms]));
+        if let Some(histogram) = histograms.get_mut(index) {
+            change(histogram);
         }
     }
 
@@ -292,6 +347,7 @@ impl EntityState {
             + self.ring.bytes(layout.stride)
             + self.sparse.len() * 8
             + self.distinct.iter().map(|distinct| size_of::<Distinct>() + distinct.bytes()).sum::<usize>()
+            + self.histograms.iter().flat_map(|all| &**all).map(|one| size_of::<Histogram>() + one.bytes()).sum::<usize>()
             + self.slots.len() * size_of::<SlotEntry>()
             + rare
     }

@@ -43,31 +43,52 @@ impl Stretch {
         let share = (end - start - 1).max(0) as f64 / (end - begin).max(1) as f64;
         Self { tail, share, reached: true }
     }
+
+    /// The tile in which it begins; `None` when nothing that was spilled reaches into it.
+    pub(crate) fn begin(self) -> Option<i64> {
+        self.reached.then_some(self.tail)
+    }
+
+    /// The share of a tile that lies inside; `None` for all of it.
+    pub(crate) fn share_of(self, index: i64) -> Option<f64> {
+        (index == self.tail).then_some(self.share)
+    }
 }
 
-fn cell_of(index: i64) -> usize {
+fn place_of(index: i64) -> usize {
     usize::try_from(index.rem_euclid(CELLS as i64)).unwrap_or_default()
 }
 
 /// The cell of that tile, ready to be added to; tiles that leave the window are cleared. `None` when the tile has left already.
 pub(crate) fn cell<'a, const LANES: usize>(newest: &mut i64, cells: &'a mut [i64], index: i64) -> Option<&'a mut [i64]> {
+    cell_of::<LANES>(newest, cells, index, 0)
+}
+
+/// The same where an empty word is not 0.
+pub(crate) fn cell_of<'a, const LANES: usize>(newest: &mut i64, cells: &'a mut [i64], index: i64, empty: i64) -> Option<&'a mut [i64]> {
     if *newest == NEVER {
         *newest = index;
     } else if index > *newest {
         if index.saturating_sub(*newest) >= CELLS as i64 {
-            cells.fill(0);
+            cells.fill(empty);
         } else {
             for passed in (*newest + 1)..=index {
-                let at = cell_of(passed) * LANES;
-                cells.get_mut(at..at + LANES)?.fill(0);
+                let at = place_of(passed) * LANES;
+                cells.get_mut(at..at + LANES)?.fill(empty);
             }
         }
         *newest = index;
     } else if index <= newest.saturating_sub(CELLS as i64) {
         return None;
     }
-    let at = cell_of(index) * LANES;
+    let at = place_of(index) * LANES;
     cells.get_mut(at..at + LANES)
+}
+
+/// The tiles that the stretch takes in, the one in which it begins included; `None` when there are none.
+pub(crate) fn reached(newest: i64, stretch: Stretch) -> Option<std::ops::RangeInclusive<i64>> {
+    let begin = stretch.tail.max(newest.saturating_sub(CELLS as i64 - 1));
+    (newest != NEVER && stretch.reached && begin <= newest).then_some(begin..=newest)
 }
 
 /// Adds to the tile of that time.
@@ -84,7 +105,7 @@ pub(crate) fn merge<const LANES: usize>(newest: &mut i64, cells: &mut [i64], oth
         return;
     }
     for index in (0..CELLS as i64).rev().map(|back| other_newest.saturating_sub(back)) {
-        let at = cell_of(index) * LANES;
+        let at = place_of(index) * LANES;
         let Some(theirs) = other.get(at..at + LANES) else { continue };
         // An empty tile moves nothing but the newest one, which clears what has left the window.
         if index != other_newest && theirs.iter().all(|word| *word == 0) {
@@ -128,8 +149,8 @@ pub(crate) fn total<const LANES: usize>(newest: i64, cells: &[i64], stretch: Str
     (whole, part)
 }
 
-fn lanes_of<const LANES: usize>(cells: &[i64], index: i64) -> &[i64] {
-    let at = cell_of(index) * LANES;
+pub(crate) fn lanes_of<const LANES: usize>(cells: &[i64], index: i64) -> &[i64] {
+    let at = place_of(index) * LANES;
     cells.get(at..at + LANES).unwrap_or_default()
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::spec::Phase;
 use crate::hash::definition;
-use crate::kernel::plan::{Accumulator, AccumulatorId, AccumulatorKind, EntityPlan, FilterId, MemberId, Read, ValueId};
+use crate::kernel::plan::{Accumulator, AccumulatorId, AccumulatorKind, EntityPlan, FilterId, MemberId, Read, Scale, ValueId};
 
 /// Most filters of a plan: bits of an event.
 pub(super) const MAX_FILTERS: usize = 64;
@@ -18,8 +18,8 @@ pub(super) struct Builder {
     pub plan: EntityPlan,
     /// The schema's filter behind each bit.
     pub filters: Vec<usize>,
-    /// Names of the values.
-    pub values: Vec<String>,
+    /// Names of the values; of a cell also the schema's member that falls into it.
+    pub values: Vec<(String, Option<usize>)>,
     /// The schema's member behind each place.
     pub members: Vec<usize>,
     /// Feature and factor of each read.
@@ -66,13 +66,22 @@ impl Builder {
 
     /// The place of a value.
     pub fn value(&mut self, name: &str) -> Result<ValueId, Full> {
-        if let Some(place) = self.values.iter().position(|known| known == name) {
+        self.value_of(name, None)
+    }
+
+    /// The place of the cell into which a member falls.
+    pub fn cell(&mut self, member: usize, name: &str) -> Result<ValueId, Full> {
+        self.value_of(&format!("cell|{name}"), Some(member))
+    }
+
+    fn value_of(&mut self, name: &str, member: Option<usize>) -> Result<ValueId, Full> {
+        if let Some(place) = self.values.iter().position(|(known, of)| known == name && *of == member) {
             return Ok(place as ValueId);
         }
         if self.values.len() >= MAX_VALUES {
             return Err(Full { what: "values", limit: MAX_VALUES });
         }
-        self.values.push(name.to_owned());
+        self.values.push((name.to_owned(), member));
         self.plan.values.push(definition(&format!("value|1|{name}")));
         Ok((self.values.len() - 1) as ValueId)
     }
@@ -95,8 +104,47 @@ impl Builder {
     }
 
     pub fn sum(&mut self, filter: FilterId, value: ValueId, window: Duration) -> AccumulatorId {
-        let name = self.values.get(usize::from(value)).cloned().unwrap_or_default();
+        let name = self.name_of(value);
         self.accumulator(("sum", &name, window.as_secs()), filter, AccumulatorKind::Sum { filter, value, window })
+    }
+
+    fn name_of(&self, value: ValueId) -> String {
+        self.values.get(usize::from(value)).map(|(name, _)| name.clone()).unwrap_or_default()
+    }
+
+    pub fn extreme(&mut self, filter: FilterId, value: ValueId, window: Duration, greatest: bool) -> AccumulatorId {
+        let (name, kind) = (self.name_of(value), AccumulatorKind::Extreme { filter, value, window, greatest });
+        self.accumulator((if greatest { "max" } else { "min" }, &name, window.as_secs()), filter, kind)
+    }
+
+    pub fn moments(&mut self, filter: FilterId, value: ValueId, window: Duration) -> AccumulatorId {
+        let name = self.name_of(value);
+        self.accumulator(("moments", &name, window.as_secs()), filter, AccumulatorKind::Moments { filter, value, window })
+    }
+
+    pub fn latest(&mut self, filter: FilterId, value: ValueId) -> AccumulatorId {
+        let name = self.name_of(value);
+        self.accumulator(("latest", &name, 0), filter, AccumulatorKind::Latest { filter, value })
+    }
+
+    pub fn position(&mut self, filter: FilterId, latitude: ValueId, longitude: ValueId) -> AccumulatorId {
+        let names = format!("{},{}", self.name_of(latitude), self.name_of(longitude));
+        self.accumulator(("position", &names, 0), filter, AccumulatorKind::Position { filter, latitude, longitude })
+    }
+
+    pub fn histogram(&mut self, filter: FilterId, value: ValueId, window: Duration, scale: Scale) -> AccumulatorId {
+        let name = self.name_of(value);
+        let of = match scale {
+            Scale::Cells => "cells",
+            Scale::Magnitudes => "magnitudes",
+            Scale::Successions => "successions",
+        };
+        self.accumulator((of, &name, window.as_secs()), filter, AccumulatorKind::Histogram { filter, value, window, scale })
+    }
+
+    pub fn matured(&mut self, filter: FilterId, window: Duration, delay: Duration) -> AccumulatorId {
+        let of = delay.as_secs().to_string();
+        self.accumulator(("matured", &of, window.as_secs()), filter, AccumulatorKind::Matured { filter, window, delay })
     }
 
     /// One section answers every window: the tag leaves the horizon out, so that a longer window keeps the history.

@@ -1,6 +1,6 @@
 //! How large an entity's blob can become: the sum over its sections, each at its worst.
 
-use crate::kernel::plan::{AccumulatorKind, EntityPlan};
+use crate::kernel::plan::{AccumulatorKind, EntityPlan, Scale};
 
 /// Header, at most 64 writers of 16 bytes, and policy slots.
 const FRAME: usize = 64 + 64 * 16 + 512;
@@ -12,6 +12,10 @@ const SECTION: usize = 24;
 const TILES: usize = 8 * 14;
 /// Three such lanes and the first and latest event.
 const GAPS: usize = 8 * 45;
+/// Count, sum and squares: four lanes, of which the squares may take ten bytes each.
+const MOMENTS: usize = 8 + 13 * (3 + 8 + 20);
+/// Cells of a histogram and bytes of each: tile, bucket, count.
+const HISTOGRAM: usize = 600 * 6;
 /// Cells of a page and bytes of each.
 const PAGE: usize = 512 * 4;
 
@@ -27,6 +31,15 @@ const fn section(kind: AccumulatorKind) -> usize {
         AccumulatorKind::Count { .. } | AccumulatorKind::Sum { .. } => TILES,
         AccumulatorKind::Distinct { .. } => PAGE,
         AccumulatorKind::Interarrival { .. } => GAPS,
-        AccumulatorKind::Seen { .. } => 16,
+        AccumulatorKind::Seen { .. } | AccumulatorKind::Latest { .. } => 16,
+        AccumulatorKind::Position { .. } => 24,
+        AccumulatorKind::Extreme { .. } => TILES,
+        AccumulatorKind::Moments { .. } => MOMENTS,
+        AccumulatorKind::Histogram { scale, .. } => HISTOGRAM + if matches!(scale, Scale::Successions) { 26 } else { 0 },
+        AccumulatorKind::Matured { window, delay, .. } => {
+            // Twelve tiles a window, over window and delay.
+            let windows = 2 + delay.as_secs() / if window.as_secs() == 0 { 1 } else { window.as_secs() };
+            8 * (3 + 12 * if windows > 10 { 10 } else { windows as usize })
+        }
     }
 }

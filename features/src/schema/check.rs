@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::bytes;
 use super::names::closest;
 use super::spec::{FeatureSpec, Phase};
-use super::{Schema, compile};
+use super::{Schema, compile, glossary};
 use crate::yaml::Problem;
 
 /// One line of `features list`.
@@ -36,6 +36,10 @@ pub struct Explanation {
     pub of: String,
     /// Filter; empty for every event.
     pub filter: String,
+    /// What the aggregation says.
+    pub definition: &'static str,
+    /// How far a reading may be off.
+    pub error_bound: &'static str,
     /// Whether the event itself is already counted when the feature is read.
     pub includes_event: bool,
     /// What it is without evidence.
@@ -97,12 +101,15 @@ impl Schema {
             return Err(format!("no feature `{name}` among {}{hint}", self.features.len()));
         };
         let kind = spec.aggregation.as_str();
+        let entry = glossary::entry(kind, &spec.of);
         Ok(Explanation {
             feature: self.listed(spec),
             phase: spec.phase,
             of: spec.of.clone(),
             filter: spec.filter.clone(),
-            includes_event: !matches!(kind, "novelty" | "interarrival" | "age" | "last"),
+            definition: entry.definition,
+            error_bound: entry.error,
+            includes_event: spec.includes_event(),
             without_evidence: if matches!(kind, "count" | "sum" | "rate" | "distinct") { "0" } else { "missing" },
             warm_after: spec.window.unwrap_or_default(),
         })

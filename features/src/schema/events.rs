@@ -10,6 +10,7 @@ use super::fields::Fields;
 use super::layout::Source;
 use super::places::vouched;
 use super::spec::Phase;
+use super::views::Value;
 use crate::domain::{Context, Label, LabelKind};
 use crate::door::{Admitted, AdmittedOutcome};
 use crate::entity::{EntityId, Subject, Subjects};
@@ -41,7 +42,6 @@ impl Schema {
         self.events_of(admitted, &self.fields(admitted), 1)
     }
 
-    /// The same with fields that are at hand, for `weight` like transactions.
     /// The events of `weight` like transactions as they are at another time, at which they are applied.
     pub fn events_at(&self, admitted: &Admitted, weight: u32, time: Timestamp) -> EntityEvents {
         let mut fields = self.fields(admitted);
@@ -51,6 +51,7 @@ impl Schema {
         events
     }
 
+    /// The same with fields that are at hand, for `weight` like transactions.
     pub fn events_of(&self, admitted: &Admitted, fields: &Fields<'_>, weight: u32) -> EntityEvents {
         let http = admitted.tx.http.as_ref();
         let happening = Happening {
@@ -163,7 +164,12 @@ impl Schema {
             event.filters |= u64::from(evaluated.holds.get(*filter).copied().unwrap_or(false)) << bit;
         }
         let numbers = &happening.fields.numbers;
-        let value = |places| phase_of(places, happening.phase).and_then(|place: usize| numbers.get(place).copied()).unwrap_or(f64::NAN);
+        let members = &evaluated.members;
+        let value = |value: &Value| match value {
+            Value::Number(places) => phase_of(places, happening.phase).and_then(|place: usize| numbers.get(place).copied()),
+            Value::Cell(member) => members.get(*member).copied().flatten().map(cell),
+        };
+        let value = |of| value(of).unwrap_or(f64::NAN);
         event.values = inputs.values.iter().map(value).collect();
         event.members = inputs.members.iter().map(|member| evaluated.members.get(*member).copied().flatten()).collect();
         event
@@ -184,6 +190,11 @@ impl Happening<'_> {
             }
         }
     }
+}
+
+/// The cell of a member, 0 to 63: Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4).
+fn cell(member: u64) -> f64 {
+    (member.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as f64
 }
 
 /// A number as a member: SplitMix64's finaliser (Steele, Lea, Flood 2014) over its bits; −0 is 0.

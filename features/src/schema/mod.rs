@@ -3,6 +3,7 @@
 //! It says who acts in a transaction, what is counted of them, and how a vector is put together. It is immutable, holds no state
 //! of any entity, and never looks at raw bytes: that is the door's work.
 
+mod arguments;
 mod builder;
 mod bytes;
 mod check;
@@ -10,7 +11,9 @@ mod compile;
 mod duration;
 mod events;
 mod fields;
+mod glossary;
 mod layout;
+mod measures;
 mod names;
 mod places;
 mod routes;

@@ -106,4 +106,10 @@ pub(super) struct RawAggregation {
     pub phase: Option<Text>,
     #[serde(default)]
     pub stat: Option<Text>,
+    #[serde(default)]
+    pub delay: Option<Text>,
+    #[serde(default)]
+    pub latitude: Option<Text>,
+    #[serde(default)]
+    pub longitude: Option<Text>,
 }

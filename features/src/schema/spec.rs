@@ -164,10 +164,20 @@ pub struct FeatureSpec {
     pub of: String,
     /// Filter, as written; empty for every event.
     pub filter: String,
+    /// Statistic or delay, as written; empty where there is none.
+    pub stat: String,
     /// Over how long; `None` where there is no window.
     pub window: Option<Duration>,
     /// When its events come.
     pub phase: Phase,
+}
+
+impl FeatureSpec {
+    /// Whether the event itself is already counted when the feature is read (STATE, read order).
+    pub fn includes_event(&self) -> bool {
+        let before = ["novelty", "interarrival", "age", "last", "quantile_rank", "zscore_self", "transition_rarity", "geo_velocity"];
+        !before.contains(&self.aggregation.as_str()) && self.stat != "own_share"
+    }
 }
 
 /// How enforcement points find an entity in a request without its body.

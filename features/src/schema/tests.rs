@@ -1,5 +1,7 @@
 //! Compilation, hashes, refusals, routes, events and extraction.
 
+mod spreads;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,7 +91,7 @@ fn shipped_schemas_compile() {
             assert_eq!(tags.len(), plan.accumulators.len(), "{}", plan.name);
         }
     }
-    assert!(Schema::payments().features().len() >= 20);
+    assert!(Schema::payments().features().len() >= 60, "{}", Schema::payments().features().len());
 }
 
 #[test]

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
+use super::arguments::{Windows, bit, not_allowed, number, phase, stat, windows};
 use super::builder::{Builder, Full};
 use super::bytes;
 use super::compile::{Compiler, canonical, shown};
 use super::duration;
-use super::names::closest;
 use super::source::{RawAggregation, RawSchema, RawView};
 use super::spec::{FeatureSpec, Phase};
 use crate::entity::EntityType;
 use crate::expr::NameKind;
 use crate::hash::definition;
-use crate::kernel::plan::{EntityPlan, GapStat, Read};
+use crate::kernel::plan::{EntityPlan, Read};
 use crate::yaml::{Text, line};
 
 /// Raised when a change of this code changes what a feature means.
@@ -20,7 +20,28 @@ const SEMANTICS: u32 = 1;
 /// Most features of a schema.
 const MAX_FEATURES: usize = 1_000;
 
-const HISTORY: [&str; 10] = ["count", "rate", "sum", "mean", "distinct", "ratio", "novelty", "interarrival", "age", "last"];
+const HISTORY: [&str; 20] = [
+    "count",
+    "rate",
+    "sum",
+    "mean",
+    "min",
+    "max",
+    "stddev",
+    "distinct",
+    "ratio",
+    "novelty",
+    "entropy",
+    "heavy_hitters",
+    "transition_rarity",
+    "quantile_rank",
+    "zscore_self",
+    "interarrival",
+    "age",
+    "last",
+    "label_rate",
+    "geo_velocity",
+];
 const OWN: [&str; 3] = ["field", "holds", "lateness"];
 
 /// What the views of a schema come to.
@@ -37,12 +58,21 @@ pub(super) struct Views {
 pub(super) struct Inputs {
     /// The schema's filter behind each bit.
     pub filters: Vec<usize>,
-    /// Place of each value in the rows of each phase.
-    pub values: Vec<[Option<usize>; 3]>,
+    /// Where each value is found.
+    pub values: Vec<Value>,
     /// The schema's member behind each place.
     pub members: Vec<usize>,
     /// Feature and factor of each read.
     pub reads: Vec<(usize, f64)>,
+}
+
+/// Where a value of an event is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    /// A number: its place in the rows of each phase.
+    Number([Option<usize>; 3]),
+    /// The cell into which the schema's member falls.
+    Cell(usize),
 }
 
 /// A feature of the transaction itself.
@@ -54,12 +84,13 @@ pub(super) enum Own {
     Lateness,
 }
 
-struct Context<'a> {
-    view: &'a str,
-    version: u32,
-    entity: Option<EntityType>,
-    phase: Phase,
-    raw: &'a RawAggregation,
+/// One aggregation on its way to features.
+pub(super) struct Context<'a> {
+    pub view: &'a str,
+    pub version: u32,
+    pub entity: Option<EntityType>,
+    pub phase: Phase,
+    pub raw: &'a RawAggregation,
 }
 
 pub(super) fn compile(compiler: &mut Compiler, sources: &[(String, RawSchema)]) -> Views {
@@ -82,10 +113,8 @@ pub(super) fn compile(compiler: &mut Compiler, sources: &[(String, RawSchema)]) 
                 ),
             );
         }
-        let values = builder
-            .values
-            .iter()
-            .map(|name| [Phase::Request, Phase::Outcome, Phase::Label].map(|phase| compiler.layout.number(name, phase)));
+        let place = |name: &str| [Phase::Request, Phase::Outcome, Phase::Label].map(|phase| compiler.layout.number(name, phase));
+        let values = builder.values.iter().map(|(name, member)| member.map_or_else(|| Value::Number(place(name)), Value::Cell));
         let values = values.collect();
         views.inputs.push(Inputs { filters: builder.filters, values, members: builder.members, reads: builder.reads });
         views.plans.push(builder.plan);
@@ -117,7 +146,7 @@ impl Views {
             }
         }
         for raw_aggregation in &raw.aggregations {
-            let phase = phase(compiler, raw_aggregation.phase.as_ref());
+            let phase = phase(compiler, raw_aggregation);
             let context = Context { view: &raw.name.value, version: raw.version, entity, phase, raw: raw_aggregation };
             compiler.well_named(&raw_aggregation.name, "an aggregation");
             match &mut builder {
@@ -174,7 +203,12 @@ impl Views {
         }
         let windows = windows(compiler, raw);
         let made = match kind {
+            "last" if raw.of.is_some() => self.latest(compiler, builder, context),
             "age" | "last" => self.seen(compiler, builder, context),
+            "label_rate" => self.label_rate(compiler, builder, context, &windows),
+            "geo_velocity" => self.geo_velocity(compiler, builder, context),
+            "min" | "max" | "stddev" | "quantile_rank" | "zscore_self" => self.spread(compiler, builder, context, &windows),
+            "entropy" | "heavy_hitters" | "transition_rarity" => self.cells(compiler, builder, context, &windows),
             "ratio" => self.ratio(compiler, builder, context, &windows),
             "sum" | "mean" => self.valued(compiler, builder, context, &windows),
             "distinct" | "novelty" => self.membered(compiler, builder, context, &windows),
@@ -243,18 +277,7 @@ impl Views {
 
     fn valued(&mut self, compiler: &mut Compiler, builder: &mut Builder, context: &Context<'_>, windows: &Windows<'_>) -> Result<(), Full> {
         let raw = context.raw;
-        let Some(of) = &raw.of else {
-            compiler.problem(line(&raw.name), format!("`{}` needs `of`: the name of a number", raw.aggregation.value));
-            return Ok(());
-        };
-        if compiler.layout.number(&of.value, context.phase).is_none() {
-            let message = match compiler.layout.number(&of.value, Phase::Request) {
-                Some(_) => compiler.not_carried(&of.value, context.phase),
-                None => compiler.unknown(&of.value, context.phase, "can be summed: `of` must name a number"),
-            };
-            compiler.problem(line(of), message);
-            return Ok(());
-        }
+        let Some(of) = number(compiler, context, raw.of.as_ref(), "of") else { return Ok(()) };
         let Some(bit) = bit(compiler, builder, context, raw.filter.as_ref())? else { return Ok(()) };
         let value = builder.value(&of.value)?;
         for (text, window) in windows {
@@ -311,7 +334,13 @@ impl Views {
     }
 
     /// Adds a feature; `None` when its name is taken.
-    fn feature(&mut self, compiler: &mut Compiler, context: &Context<'_>, window: Option<Duration>, text: &str) -> Option<usize> {
+    pub(super) fn feature(
+        &mut self,
+        compiler: &mut Compiler,
+        context: &Context<'_>,
+        window: Option<Duration>,
+        text: &str,
+    ) -> Option<usize> {
         let raw = context.raw;
         let suffix = if text.is_empty() { String::new() } else { format!("_{text}") };
         let name = format!("{}.{}{suffix}", context.view, raw.name.value);
@@ -323,7 +352,10 @@ impl Views {
             compiler.problem(line(&raw.name), format!("feature `{name}` is one too many: at most {MAX_FEATURES} are allowed"));
             return None;
         }
-        let of = raw.of.as_ref().map_or_else(String::new, |of| of.value.clone());
+        let of = match (&raw.of, &raw.latitude, &raw.longitude) {
+            (None, Some(latitude), Some(longitude)) => format!("{},{}", latitude.value, longitude.value),
+            (of, _, _) => of.as_ref().map_or_else(String::new, |of| of.value.clone()),
+        };
         let written = |text: &Option<Text>| text.as_ref().map_or_else(String::new, |text| canonical(&text.value));
         let filter = match &raw.part {
             Some(part) => format!("{} : {}", canonical(&part.value), written(&raw.whole)),
@@ -331,7 +363,7 @@ impl Views {
         };
         let entity = context.entity.and_then(|kind| compiler.entities.get(kind.index())).map_or("", |spec| spec.name.as_str());
         let seconds = window.map_or(0, |window| window.as_secs());
-        let stat = written(&raw.stat);
+        let stat = raw.delay.as_ref().map_or_else(|| written(&raw.stat), |delay| format!("delay {}", delay.value));
         let kind = &raw.aggregation.value;
         let version = context.version;
         let hash =
@@ -346,64 +378,10 @@ impl Views {
             aggregation: kind.clone(),
             of,
             filter,
+            stat,
             window,
             phase: context.phase,
         });
         Some(self.features.len() - 1)
     }
-}
-
-type Windows<'a> = Vec<(&'a str, Duration)>;
-
-fn windows<'a>(compiler: &mut Compiler, raw: &'a RawAggregation) -> Windows<'a> {
-    let timeless = matches!(raw.aggregation.value.as_str(), "age" | "last");
-    if timeless != raw.windows.is_empty() {
-        let kind = &raw.aggregation.value;
-        let message =
-            if timeless { format!("`{kind}` takes no `windows`") } else { format!("`{kind}` needs `windows`, such as `[10m, 24h]`") };
-        compiler.problem(line(&raw.name), message);
-    }
-    raw.windows
-        .iter()
-        .filter_map(|text| Some((text.value.as_str(), compiler.checked(line(text), duration::window(&text.value))?)))
-        .collect()
-}
-
-fn phase(compiler: &mut Compiler, text: Option<&Text>) -> Phase {
-    match text.map(|text| (text, text.value.as_str())) {
-        None | Some((_, "request")) => Phase::Request,
-        Some((_, "outcome")) => Phase::Outcome,
-        Some((_, "label")) => Phase::Label,
-        Some((text, other)) => {
-            compiler.problem(line(text), format!("`{other}` is no phase: allowed are `request`, `outcome`, `label`"));
-            Phase::Request
-        }
-    }
-}
-
-fn stat(compiler: &mut Compiler, raw: &RawAggregation) -> GapStat {
-    match raw.stat.as_ref().map(|text| (text, text.value.as_str())) {
-        None if raw.aggregation.value == "interarrival" => {
-            compiler.problem(line(&raw.name), "`interarrival` needs `stat`: `geometric_mean` or `log_stddev`".to_owned());
-            GapStat::GeometricMean
-        }
-        None | Some((_, "geometric_mean")) => GapStat::GeometricMean,
-        Some((_, "log_stddev")) => GapStat::LogStddev,
-        Some((text, other)) => {
-            compiler.problem(line(text), format!("`{other}` is no statistic: allowed are `geometric_mean`, `log_stddev`"));
-            GapStat::GeometricMean
-        }
-    }
-}
-
-fn bit(compiler: &mut Compiler, builder: &mut Builder, context: &Context<'_>, text: Option<&Text>) -> Result<Option<u8>, Full> {
-    let Some(filter) = compiler.filter(text, context.phase) else { return Ok(None) };
-    let source = text.map_or_else(String::new, |text| canonical(&text.value));
-    builder.filter(filter, context.phase, &source).map(Some)
-}
-
-fn not_allowed(kind: &str, allowed: &[&str], place: &str) -> String {
-    let list: Vec<String> = allowed.iter().map(|name| format!("`{name}`")).collect();
-    let hint = closest(kind, allowed.iter().copied()).map_or_else(String::new, |best| format!("; did you mean `{best}`?"));
-    format!("`{kind}` is no aggregation {place}{hint} Allowed are {}", list.join(", "))
 }

@@ -89,6 +89,7 @@ fn explain(schema: &Schema, name: &str, shape: Shape) -> Result<(), CommandError
         "name": feature.name, "hash": feature.hash, "entity": feature.entity, "aggregation": feature.aggregation, "of": explained.of,
         "filter": explained.filter, "window_seconds": feature.window.map(|window| window.as_secs()), "phase": explained.phase.name(),
         "includes_event": explained.includes_event, "without_evidence": explained.without_evidence,
+        "definition": explained.definition, "error_bound": explained.error_bound,
         "warm_after_seconds": explained.warm_after.as_secs(), "meaning": feature.meaning,
     });
     shape.print(&value, || {
@@ -99,6 +100,8 @@ fn explain(schema: &Schema, name: &str, shape: Shape) -> Result<(), CommandError
             format!("  aggregation       {} of {}", feature.aggregation, or(&explained.of, "events")),
             format!("  filter            {}", or(&explained.filter, "every event")),
             format!("  events            come with the {}", explained.phase.name()),
+            format!("  says              {}", explained.definition),
+            format!("  off by            {}", explained.error_bound),
             format!("  read              {read}"),
             format!("  without evidence  {}", explained.without_evidence),
             format!("  warm after        {} s", explained.warm_after.as_secs()),

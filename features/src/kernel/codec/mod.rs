@@ -11,6 +11,7 @@
 //! Numbers are varints, signed ones zigzag; times are differences to the high-water mark.
 
 mod sections;
+mod sketches;
 
 use crate::time::Timestamp;
 
@@ -40,6 +41,12 @@ mod kind {
     pub const SET: u8 = 6;
     pub const PAGE: u8 = 7;
     pub const SLOT: u8 = 9;
+    pub const EXTREME: u8 = 10;
+    pub const MOMENTS: u8 = 11;
+    pub const LATEST: u8 = 12;
+    pub const POSITION: u8 = 13;
+    pub const HISTOGRAM: u8 = 14;
+    pub const MATURED: u8 = 15;
 }
 
 /// Why bytes are not a blob.
@@ -240,6 +247,12 @@ impl Section {
             Self::Gaps { .. } => kind::GAPS,
             Self::Seen { .. } => kind::SEEN,
             Self::Distinct { .. } => kind::SET,
+            Self::Greatest { .. } | Self::Least { .. } => kind::EXTREME,
+            Self::Moments { .. } => kind::MOMENTS,
+            Self::Latest { .. } => kind::LATEST,
+            Self::Position { .. } => kind::POSITION,
+            Self::Histogram { .. } => kind::HISTOGRAM,
+            Self::Matured { .. } => kind::MATURED,
         }
     }
 }

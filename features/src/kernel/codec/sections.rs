@@ -12,9 +12,10 @@ use crate::kernel::state::{EntityState, SlotEntry};
 use crate::kernel::tiles::{self, CELLS};
 use crate::kernel::wire::{Reader, put, put_fixed, put_signed};
 use crate::kernel::{NEVER, gaps};
+use crate::kernel::{extremes, matured, moments};
 use crate::time::Timestamp;
 
-use super::{in_range, kind};
+use super::{in_range, kind, sketches};
 
 /// Whether a payload of that kind can be read into that section.
 pub(super) fn fits(section: Section, kind: u8) -> bool {
@@ -154,6 +155,24 @@ impl EntityState {
                 }
             }
             Section::Distinct { index, .. } => return self.put_distinct(index, out),
+            Section::Greatest { span, .. } | Section::Least { span, .. } => {
+                sketches::put_extreme(self.sparse.part(offsets.of(span.part), extremes::WORDS), out);
+            }
+            Section::Moments { span, .. } => {
+                if let [newest, cells @ ..] = self.sparse.part(offsets.of(span.part), moments::WORDS) {
+                    put_cells::<{ moments::LANES }>(*newest, cells, out);
+                }
+            }
+            Section::Latest { part, .. } => sketches::put_row(self.sparse.part(offsets.of(part), 2), out),
+            Section::Position { part, .. } => sketches::put_row(self.sparse.part(offsets.of(part), 3), out),
+            Section::Histogram { index, .. } => {
+                if let Some(histogram) = self.histograms.as_ref().and_then(|all| all.get(index)) {
+                    sketches::put_histogram(histogram, out);
+                }
+            }
+            Section::Matured { window, delay, part, .. } => {
+                sketches::put_matured(self.sparse.part(offsets.of(part), 1 + matured::cells(window, delay)), out);
+            }
         }
         section.kind()
     }
@@ -192,14 +211,17 @@ impl EntityState {
             self.distinct_mut(layout, index, |distinct| *distinct = read);
             return Some(());
         }
-        if reader.is_empty() && matches!(section, Section::Count { .. } | Section::Sum { .. }) {
+        if let Section::Histogram { index, scale, .. } = section {
+            let read = sketches::get_histogram(scale, reader)?;
+            self.histogram_mut(layout, index, |histogram| *histogram = read);
+            self.reach();
+            return Some(());
+        }
+        if reader.is_empty() && !matches!(section, Section::Gaps { .. } | Section::Seen { .. }) {
             // What holds nothing is not in use.
             return Some(());
         }
-        if self.spilled_until == NEVER {
-            // Tiles without a header that tells of them: taken as reaching to the newest event.
-            self.spilled_until = self.high_water.max(-crate::kernel::TIME_LIMIT);
-        }
+        self.reach();
         let part = section.part()?;
         let words = layout.parts.get(part)?.words;
         if offsets.of(part) == 0 {
@@ -216,7 +238,18 @@ impl EntityState {
                 (*first, *last) = get_pair(reader)?;
                 Some(())
             }
+            (Section::Greatest { .. } | Section::Least { .. }, section) => sketches::get_extreme(section, reader),
+            (Section::Moments { .. }, [newest, cells @ ..]) => get_cells::<{ moments::LANES }>(newest, cells, reader),
+            (Section::Latest { .. } | Section::Position { .. }, section) => sketches::get_row(section, reader),
+            (Section::Matured { .. }, section) => sketches::get_matured(section, reader),
             _ => None,
+        }
+    }
+
+    /// Tiles without a header that tells of them are taken as reaching to the newest event.
+    fn reach(&mut self) {
+        if self.spilled_until == NEVER {
+            self.spilled_until = self.high_water.max(-crate::kernel::TIME_LIMIT);
         }
     }
 
@@ -262,7 +295,7 @@ pub(super) fn put_slot(entry: &SlotEntry, out: &mut Vec<u8>) {
 }
 
 /// The newest tile's number, how many cells follow, and the cells from the newest back; nothing when there is none.
-fn put_cells<const LANES: usize>(newest: i64, cells: &[i64], out: &mut Vec<u8>) {
+pub(super) fn put_cells<const LANES: usize>(newest: i64, cells: &[i64], out: &mut Vec<u8>) {
     if newest == NEVER {
         return;
     }
@@ -276,7 +309,7 @@ fn put_cells<const LANES: usize>(newest: i64, cells: &[i64], out: &mut Vec<u8>) 
     (0..used).flat_map(at).for_each(|word| put_signed(out, *word));
 }
 
-fn get_cells<const LANES: usize>(newest: &mut i64, cells: &mut [i64], reader: &mut Reader<'_>) -> Option<()> {
+pub(super) fn get_cells<const LANES: usize>(newest: &mut i64, cells: &mut [i64], reader: &mut Reader<'_>) -> Option<()> {
     if reader.is_empty() {
         return Some(());
     }

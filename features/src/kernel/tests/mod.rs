@@ -4,6 +4,7 @@ mod accuracy;
 mod blobs;
 mod laws;
 mod reads;
+mod spreads;
 
 use std::time::Duration;
 

@@ -436,8 +436,12 @@ fn longest(layout: &Layout) -> std::time::Duration {
         AccumulatorKind::Count { window, .. } | AccumulatorKind::Sum { window, .. } | AccumulatorKind::Interarrival { window, .. } => {
             window
         }
+        AccumulatorKind::Extreme { window, .. } | AccumulatorKind::Moments { window, .. } | AccumulatorKind::Histogram { window, .. } => {
+            window
+        }
+        AccumulatorKind::Matured { window, delay, .. } => window + delay,
         AccumulatorKind::Distinct { horizon, .. } => horizon,
-        AccumulatorKind::Seen { .. } => layout.plan().ttl,
+        AccumulatorKind::Seen { .. } | AccumulatorKind::Latest { .. } | AccumulatorKind::Position { .. } => layout.plan().ttl,
     });
     windows.max().unwrap_or_default()
 }

@@ -3,20 +3,25 @@
 //! A state, an event and an instant enter, one number a [`Read`] of the plan leaves; NaN stands for no evidence. Nothing is changed,
 //! except by [`EntityState::observe`], which reads, applies and reads again.
 
+mod histograms;
+mod weights;
+
 use smallvec::SmallVec;
 
 use crate::event::Event;
 use crate::time::Timestamp;
 
+use super::extremes;
 use super::gaps::{self, Moments};
+use super::latest::kilometres;
 use super::layout::{Layout, Section, Span};
 use super::plan::{AccumulatorId, GapStat, Read};
 use super::recent::Recent;
-use super::ring::{self, VALUE_SCALE};
+use super::ring::{self, MISSING, VALUE_SCALE};
 use super::sparse::Offsets;
 use super::state::EntityState;
 use super::tiles::{self, Stretch};
-use super::{NEVER, TIME_LIMIT};
+use super::{NEVER, TIME_LIMIT, matured, moments};
 
 /// Which reads are wanted: those that exclude the event, or those that include it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,8 +32,26 @@ enum Phase {
 
 fn phase(read: Read) -> Phase {
     match read {
-        Read::Novelty(_) | Read::Interarrival { .. } | Read::Age(_) | Read::SinceLast(_) => Phase::Before,
-        Read::Count(_) | Read::Sum(_) | Read::Mean { .. } | Read::Ratio { .. } | Read::Distinct { .. } => Phase::After,
+        Read::Novelty(_)
+        | Read::Interarrival { .. }
+        | Read::Age(_)
+        | Read::SinceLast(_)
+        | Read::Last(_)
+        | Read::Speed(_)
+        | Read::OwnShare(_)
+        | Read::QuantileRank(_)
+        | Read::Zscore(_)
+        | Read::TransitionRarity(_) => Phase::Before,
+        Read::Count(_)
+        | Read::Sum(_)
+        | Read::Mean { .. }
+        | Read::Ratio { .. }
+        | Read::Distinct { .. }
+        | Read::Extreme(_)
+        | Read::Stddev(_)
+        | Read::Entropy(_)
+        | Read::TopShare(_)
+        | Read::LabelRate { .. } => Phase::After,
     }
 }
 
@@ -119,7 +142,93 @@ impl<'a> Reading<'a> {
             Read::Interarrival { of, stat } => self.interarrival(of, stat),
             Read::Age(id) => self.seen(id).map_or(f64::NAN, |(first, _)| (at - first) as f64 / 1e6),
             Read::SinceLast(id) => self.seen(id).map_or(f64::NAN, |(_, last)| (at - last) as f64 / 1e6),
+            Read::Extreme(id) => self.extreme(id),
+            Read::Stddev(id) => self.deviation(id),
+            Read::Last(id) => self.last(id),
+            Read::Speed(id) => self.speed(id),
+            Read::LabelRate { part, whole } => {
+                let whole = self.matured(whole);
+                if whole > 0.0 { self.matured(part).max(0.0) / whole } else { f64::NAN }
+            }
+            Read::Entropy(id) => self.entropy(id),
+            Read::TopShare(id) => self.top_share(id),
+            Read::OwnShare(id) => self.own_share(id),
+            Read::QuantileRank(id) => self.rank(id),
+            Read::Zscore(id) => self.zscore(id),
+            Read::TransitionRarity(id) => self.rarity(id),
         }
+    }
+
+    /// This event's value, where it has it.
+    fn own(&self, value: usize) -> Option<f64> {
+        self.event.and_then(|event| event.values.get(value).copied()).filter(|value| !value.is_nan())
+    }
+
+    fn extreme(&self, id: AccumulatorId) -> f64 {
+        let (filter, value, span, sign) = match self.layout.section(id) {
+            Some(Section::Greatest { filter, value, span }) => (filter, value, span, 1),
+            Some(Section::Least { filter, value, span }) => (filter, value, span, -1),
+            _ => return f64::NAN,
+        };
+        let window = self.window(span);
+        let spilled = extremes::greatest(self.part(span.part, extremes::WORDS), window.stretch);
+        let recent = self.recent.values(self.recent.adding(filter) & window.rows, value).map(|(_, word, _)| word * sign);
+        match recent.fold(spilled, i64::max) {
+            MISSING => f64::NAN,
+            greatest => greatest.saturating_mul(sign) as f64 / VALUE_SCALE,
+        }
+    }
+
+    fn deviation(&self, id: AccumulatorId) -> f64 {
+        let Some(Section::Moments { filter, value, span }) = self.layout.section(id) else { return f64::NAN };
+        let window = self.window(span);
+        let mut moments = moments::Moments::default();
+        moments.add_tiles(self.part(span.part, moments::WORDS), window.stretch);
+        for (_, word, sign) in self.recent.values(self.recent.passing(filter) & window.rows, value) {
+            moments.add(word, sign);
+        }
+        moments.deviation().unwrap_or(f64::NAN)
+    }
+
+    fn last(&self, id: AccumulatorId) -> f64 {
+        let Some(Section::Latest { filter, value, part }) = self.layout.section(id) else { return f64::NAN };
+        let spilled = match self.part(part, 2) {
+            [time, value] => Some((*time, *value)),
+            _ => None,
+        };
+        let recent = self.recent.values(self.recent.adding(filter), value).map(|(time, word, _)| (time, word));
+        recent.chain(spilled).max().map_or(f64::NAN, |(_, word)| word as f64 / VALUE_SCALE)
+    }
+
+    fn speed(&self, id: AccumulatorId) -> f64 {
+        let Some(Section::Position { filter, latitude, longitude, part }) = self.layout.section(id) else { return f64::NAN };
+        let spilled = match self.part(part, 3) {
+            [time, south, east] => Some((*time, *south, *east)),
+            _ => None,
+        };
+        let recent = self.recent.rows_of(self.recent.adding(filter)).map(|row| (row.time(), row.value(latitude), row.value(longitude)));
+        let latest = recent.filter(|(_, south, east)| *south != MISSING && *east != MISSING).chain(spilled).max();
+        let (Some((time, south, east)), Some(here)) = (latest, self.own(latitude).zip(self.own(longitude))) else { return f64::NAN };
+        let there = (south as f64 / VALUE_SCALE, east as f64 / VALUE_SCALE);
+        let on_earth = |(south, east): (f64, f64)| south.abs() <= 90.0 && east.abs() <= 180.0;
+        if !on_earth(there) || !on_earth(here) {
+            return f64::NAN;
+        }
+        // Two events within a second are taken to be a second apart: clocks tell no better.
+        kilometres(there, here) / ((self.at - time).max(1_000_000) as f64 / 3.6e9)
+    }
+
+    fn matured(&self, id: AccumulatorId) -> f64 {
+        let Some(Section::Matured { filter, window, delay, part }) = self.layout.section(id) else { return f64::NAN };
+        let end = self.at - delay;
+        let spilled = matured::total(
+            self.part(part, 1 + matured::cells(window, delay)),
+            (end - window, end),
+            tiles::width(window),
+            self.state.spilled_until,
+        );
+        let rows = self.recent.after(end - window - 1) & !self.recent.after(end - 1);
+        spilled + self.recent.weight(self.recent.passing(filter) & rows) as f64
     }
 
     fn window(&self, span: Span) -> Window {
