@@ -18,7 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 TELLTALE = ROOT / "target" / "release" / "telltale"
 WORK = ROOT / "target" / "check"
 ENFORCED = {"ACTION_RATE_LIMIT", "ACTION_CHALLENGE", "ACTION_DECEIVE", "ACTION_BLOCK"}
-SEEDS = (101, 102, 103, 104, 105)
+# No rule, model or measure was ever tuned by a look at these: where one was, others take their place.
+SEEDS = (201, 202, 203, 204, 205)
+EVALUATION_SEED = 93_001
 
 
 @dataclass
@@ -79,7 +81,7 @@ def summary(path: Path) -> Iterator[Figure]:
 def evaluation() -> Iterator[Figure]:
     """Detection in replay, on traffic that tuned nothing."""
     out = ROOT / "target" / "eval" / "summary.json"
-    run(TELLTALE, "eval", "--out", out)
+    run(TELLTALE, "eval", "--seed", str(EVALUATION_SEED), "--out", out)
     yield from summary(out)
 
 
@@ -160,21 +162,21 @@ def complete(report: dict[str, Any], expected: int) -> bool:
     return bool(report["transactions"] == expected and report["malformed"] == 0 and expected > 0)
 
 
-def suite(name: str) -> None:
-    """Runs the tests of one module; raises when one fails or there is none."""
+def suite(tests: str) -> None:
+    """Runs the tests whose name matches a pattern; raises when one fails or there is none."""
     selection = ("--release", "--locked", "--workspace", "--lib", "--bins", "--tests")
-    run("cargo", "nextest", "run", *selection, "--no-tests", "fail", "-E", f"test(/^{name}::/)")
+    run("cargo", "nextest", "run", *selection, "--no-tests", "fail", "-E", f"test(/{tests}/)")
 
 
 def parity() -> Iterator[Figure]:
     """Replay says again what was said live."""
-    suite("parity")
+    suite("^parity::")
     yield Figure("parity: 2,000 transactions over 8 connections, 1 and 2 threads", "equal", "bitwise equal", holds=True)
 
 
 def simulator() -> Iterator[Figure]:
     """What is simulated is what the proxy sends."""
-    suite("simulator")
+    suite("^simulator::")
     yield Figure("simulated against sent through the proxy: 3,000 requests", "equal", "field by field", holds=True)
 
 
