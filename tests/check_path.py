@@ -211,8 +211,8 @@ def show(figure: Figure) -> None:
 def main() -> int:
     """Runs the checks named, all by default; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checks", nargs="*", choices=[*CHECKS, []], default=list(CHECKS), help="which; all by default")
-    names = parser.parse_args().checks
+    parser.add_argument("checks", nargs="*", choices=[*CHECKS, []], default=[], help="which; all by default")
+    names = parser.parse_args().checks or list(CHECKS)
     WORK.mkdir(parents=True, exist_ok=True)
     everything: list[Figure] = []
     for name in names:

@@ -108,6 +108,7 @@ async fn a_journal_goes_on_with_a_gap_once_there_is_room_again() {
     }
     let metrics = scorer.metrics;
     within(Duration::from_secs(10), "the gap is written", || async move { journalled(metrics, "gaps").await > 0 }).await;
+    let gaps = journalled(metrics, "gaps").await;
     scorer.process.signal(rustix::process::Signal::TERM).unwrap();
     assert!(scorer.process.wait().unwrap(), "{}", scorer.process.last_words());
     let (journal, config) = (scorer.data.join("journal"), scorer.config.clone());
@@ -117,6 +118,8 @@ async fn a_journal_goes_on_with_a_gap_once_there_is_room_again() {
     let replayed = summary["transactions"].as_u64().unwrap();
     println!("full disk: {answered} scored, {replayed} replayed, {missing} numbers missing");
     assert!(missing > 0 && replayed > 0, "{summary:#}");
-    assert_eq!(missing, 2 * (answered - replayed), "each lost transaction leaves two numbers:\n{summary:#}");
+    // Either edge of a gap may part a transaction from its decision: then one of its two numbers is there.
+    let lost = 2 * (answered - replayed);
+    assert!((lost.saturating_sub(2 * gaps)..=lost).contains(&missing), "each lost transaction leaves two numbers, {lost}:\n{summary:#}");
     assert_eq!(summary["compared"]["damaged"].as_array().unwrap().len(), 0, "{summary:#}");
 }
