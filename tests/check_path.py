@@ -191,14 +191,12 @@ CHECKS: dict[str, Callable[[], Iterator[Figure]]] = {
 }
 
 
-def figures(name: str) -> list[Figure]:
-    """The figures of one check; what cannot be measured is absent, which misses its bar."""
-    found: list[Figure] = []
+def figures(name: str) -> Iterator[Figure]:
+    """The figures of one check as they come; what cannot be measured is absent, which misses its bar."""
     try:
-        found.extend(CHECKS[name]())
+        yield from CHECKS[name]()
     except (RuntimeError, OSError, KeyError, ValueError) as error:
-        found.append(Figure(name, f"absent: {error}", "measured", holds=False))
-    return found
+        yield Figure(name, f"absent: {error}", "measured", holds=False)
 
 
 def show(figure: Figure) -> None:
