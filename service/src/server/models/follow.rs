@@ -21,12 +21,7 @@ pub struct Follow {
 }
 
 impl Follow {
-    /// Takes what is there as what is in force: it was loaded a moment ago.
-    pub fn begin(&mut self, service: &Service) {
-        self.seen = stamps(service).unwrap_or_default();
-    }
-
-    /// Looks once.
+    /// Looks once. The first look compares every model with what is in force: files may have changed since it was loaded.
     pub fn look(&mut self, service: &Service) {
         // A repository that cannot be read for a moment takes no model away.
         let Some(now) = stamps(service) else { return };

@@ -112,9 +112,6 @@ fn loader(service: &Service) -> Result<Arc<Loader>, CallError> {
 fn run(service: &Weak<Service>, jobs: &Receiver<Job>) {
     yield_to_scoring(10);
     let mut follow = Follow::default();
-    if let Some(service) = service.upgrade() {
-        follow.begin(&service);
-    }
     let mut next = present() + LOOK;
     loop {
         let job = match jobs.recv_timeout(next.saturating_duration_since(present())) {
