@@ -184,6 +184,8 @@ section! {
         kind: String = "embedded".to_owned(),
         /// Memory, MiB.
         max_mb: u64 = 1024,
+        /// Minutes between snapshots; 0: none.
+        snapshot_minutes: f64 = 5.0,
         /// How Redis is reached.
         redis: RedisSection = RedisSection::default(),
     }
@@ -371,6 +373,9 @@ impl Config {
         }
         if !(0.0..=1.0).contains(&self.scoring.shed_from) {
             return refuse("scoring.shed_from", self.scoring.shed_from.to_string(), "0 to 1");
+        }
+        if self.store.snapshot_minutes != 0.0 && !(0.01..=1_440.0).contains(&self.store.snapshot_minutes) {
+            return refuse("store.snapshot_minutes", self.store.snapshot_minutes.to_string(), "0 (none) or 0.01 to 1,440");
         }
         if let Some(mode) = self.policy.mode.as_deref().filter(|mode| !["off", "monitor", "enforce"].contains(mode)) {
             return refuse("policy.mode", mode.to_owned(), "off, monitor, enforce");

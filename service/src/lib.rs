@@ -28,5 +28,7 @@ pub mod score;
 pub mod server;
 pub mod setup;
 pub mod simulate;
+pub mod snapshot;
 pub mod token;
+pub mod transfer;
 pub mod verdict;

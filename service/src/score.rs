@@ -138,6 +138,7 @@ impl<S: Store> Engine<S> {
     /// Whatever fails here is a degraded value in the result, never an error.
     pub async fn score(&self, mut admitted: Admitted, mut watch: Stopwatch, lane: Lane) -> Scored {
         let force = self.in_force(); // policy, models and overrides: one snapshot
+        let passage = self.store.enter(); // a snapshot of the store must know who is under way
         let mut fields = self.schema.fields(&admitted); // what filters, features and rules may name
         let history = self.observe((&admitted, &fields), self.live()).await; // what everybody did before, and this
         watch.lap(|timings| &mut timings.observe_us);
@@ -148,6 +149,8 @@ impl<S: Store> Engine<S> {
         watch.lap(|timings| &mut timings.score_us);
         let (decision, decided) = self.decide(&force, (&admitted, &fields), &assessed).await; // what to do about it
         watch.lap(|timings| &mut timings.decide_us);
+        passage.decided(&history, decided);
+        drop(passage);
         admitted.tx.time = history.event_time;
         let scored = Scored { admitted, history, assessed, decision, decided, force, timings: watch.finish() };
         for finished in self.learn(&scored) {

@@ -132,7 +132,7 @@ pub fn embedded(config: &Config, schema: &Schema) -> EmbeddedStore {
 ///
 /// # Errors
 /// When a file cannot be read.
-fn redis_options(config: &Config) -> Result<RedisOptions, SetupError> {
+pub fn redis_options(config: &Config) -> Result<RedisOptions, SetupError> {
     let redis = &config.store.redis;
     let password = |key, path: &Option<PathBuf>| -> Result<Option<Secret>, SetupError> {
         Ok(read(key, path)?.map(|text| Secret(String::from_utf8_lossy(&text).trim_end_matches(['\n', '\r']).to_owned())))

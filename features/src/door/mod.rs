@@ -23,12 +23,13 @@ use smallvec::SmallVec;
 
 use crate::domain::limits::TEXT_BYTES;
 use crate::domain::{Context, Identity, Outcome, Transaction, Value, Values};
-use crate::entity::{EntityId, EntityType, Subject, Subjects};
+use crate::entity::{EntityId, EntityKey, EntityType, Subject, Subjects};
 use crate::hash::Hasher;
 use crate::schema::{FieldKind, Place, Schema, vouched};
 use inspect::{Gathered, Inspector};
 use parts::{Parts, Spot, Wanted, normalized};
 use redact::Redactor;
+pub use sessions::SessionPlace;
 use sessions::Sessions;
 
 pub use content::{CATALOGUE, SIGNALS, Signals};
@@ -174,6 +175,19 @@ impl Door {
             && self.schema.proved_by(user, context, outcome)
         {
             self.sessions.opened(opened.id.key, of.clone());
+        }
+    }
+
+    /// At most so many of the sessions whose user is known, from that place on (the first is `SessionPlace::default()`), and the place after them;
+    /// `None` at the end. For snapshots.
+    pub fn sessions(&self, from: SessionPlace, most: usize) -> Option<(Vec<(EntityKey, Subject)>, SessionPlace)> {
+        self.sessions.some(from, most)
+    }
+
+    /// Remembers to whom a session was opened, as a snapshot tells it.
+    pub fn restore_session(&self, session: EntityKey, user: EntityKey, (verified, name): (bool, Option<Box<str>>)) {
+        if let Some(kind) = self.user {
+            self.sessions.opened(session, Subject { id: EntityId { kind, key: user }, verified, name });
         }
     }
 

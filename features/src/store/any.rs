@@ -5,7 +5,7 @@
 use crate::entity::Subjects;
 use crate::event::EntityEvents;
 use crate::kernel::slots::PolicyState;
-use crate::store::embedded::{EmbeddedStore, Step};
+use crate::store::embedded::{EmbeddedStore, Passage, Step};
 use crate::store::redis::RedisStore;
 use crate::store::{Happening, History, Moment, Order, Store, StoreStats};
 
@@ -55,6 +55,14 @@ impl AnyStore {
         }
     }
 
+    /// The embedded store, if it is that.
+    pub fn embedded(&self) -> Option<&EmbeddedStore> {
+        match self {
+            Self::Embedded(store) => Some(store),
+            Self::Redis(_) => None,
+        }
+    }
+
     /// The Redis store, if it is that.
     pub fn redis(&self) -> Option<&RedisStore> {
         match self {
@@ -90,6 +98,13 @@ impl Store for AnyStore {
         match self {
             Self::Embedded(store) => store.moment(order),
             Self::Redis(store) => store.moment(order),
+        }
+    }
+
+    fn enter(&self) -> Passage<'_> {
+        match self {
+            Self::Embedded(store) => store.enter(),
+            Self::Redis(_) => Passage::uncounted(),
         }
     }
 

@@ -100,6 +100,12 @@ pub struct StoreStats {
     pub bytes: Vec<u64>,
     /// Entities given up for want of room since the start.
     pub evicted: u64,
+    /// Those of them that were seen often enough to have history.
+    pub evicted_established: u64,
+    /// Entities held that were seen once or twice; only the embedded store tells them apart.
+    pub probation: u64,
+    /// Their bytes.
+    pub probation_bytes: u64,
     /// Entities whose TTL had passed since the start.
     pub expired: u64,
     /// What only a shared store has: name and count.
@@ -172,6 +178,11 @@ pub trait Store: Send + Sync {
 
     /// Takes a moment of its own, for what changes no entity: an override, a policy change.
     fn moment(&self, order: Order<'_>) -> Moment;
+
+    /// Counts a transaction that is about to be observed, until it is decided: what a snapshot finds under way must be known to it.
+    fn enter(&self) -> embedded::Passage<'_> {
+        embedded::Passage::uncounted()
+    }
 
     /// Sizes and counts, for metrics.
     fn stats(&self) -> StoreStats;

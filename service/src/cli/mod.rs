@@ -8,6 +8,7 @@ pub mod models;
 pub mod replay;
 pub mod rules;
 pub mod serve;
+pub mod state;
 pub mod train;
 
 use std::path::{Path, PathBuf};
@@ -49,6 +50,8 @@ enum Command {
     Config(config::Args),
     /// Overrides and standing decisions of a running scorer.
     Entities(entities::Args),
+    /// Moves entity state between data directories and Redis.
+    State(state::Args),
     /// Writes or sends labelled, simulated traffic.
     Simulate(simulate::Args),
     /// Runs the demonstration: a small shop, customers, attackers, and what Telltale made of them.
@@ -86,6 +89,7 @@ fn run(command: Command) -> Result<(), CommandError> {
         Command::Train(args) => train::run(args),
         Command::Config(args) => config::run(args),
         Command::Entities(args) => entities::run(args),
+        Command::State(args) => state::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Eval(args) => eval::run(args),

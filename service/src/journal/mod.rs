@@ -70,6 +70,8 @@ pub struct JournalStats {
     pub bytes: AtomicU64,
     /// Failed writes.
     pub failures: AtomicU64,
+    /// Number of the file that is being written.
+    pub file: AtomicU64,
 }
 
 struct Shared {

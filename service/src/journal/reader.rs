@@ -14,6 +14,9 @@ use super::block::{self, FILE_MAGIC, Found};
 
 /// Most records that wait for a missing number before it is taken for lost.
 const WAITING: usize = 1 << 18;
+/// The same where the journal's beginning is missing and the first number must be found: blocks are about 200 records, and what is out of
+/// order is so by a few of them.
+const FIRST: usize = 1 << 14;
 
 /// One step of a journal.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,8 +100,16 @@ impl JournalReader {
     /// # Errors
     /// When it cannot be read.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let files =
-            if path.is_dir() { files(path)?.into_iter().map(|(_, path)| path).collect() } else { VecDeque::from([path.to_path_buf()]) };
+        Self::open_from(path, 0)
+    }
+
+    /// The same, of a folder from the file of that number on: its beginning says what was in force.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn open_from(path: &Path, first: u64) -> io::Result<Self> {
+        let found = if path.is_dir() { files(path)? } else { vec![(first, path.to_path_buf())] };
+        let files = found.into_iter().filter(|(number, _)| *number >= first).map(|(_, path)| path).collect();
         Ok(Self {
             files,
             open: None,
@@ -132,17 +143,21 @@ impl JournalReader {
             if let Some(record) = self.ready.pop_front() {
                 return Ok(Some(Entry::Record(Box::new(record))));
             }
-            let ended = self.waiting.len() < WAITING && !self.read_until_contiguous()?;
+            let ended = self.waiting.len() < self.most() && !self.read_until_contiguous()?;
             if let Some(record) = self.ready.pop_front() {
                 return Ok(Some(Entry::Record(Box::new(record))));
             }
             if let Some(entry) = self.contiguous() {
                 return Ok(Some(entry));
             }
-            if ended || self.waiting.len() >= WAITING {
+            if ended || self.waiting.len() >= self.most() {
                 return Ok(self.skip());
             }
         }
+    }
+
+    const fn most(&self) -> usize {
+        if self.next.is_none() { FIRST } else { WAITING }
     }
 
     /// Reads blocks until the next number is there; false at the end of all files.
@@ -152,7 +167,7 @@ impl JournalReader {
             for record in records {
                 self.take(record);
             }
-            if self.waiting.len() >= WAITING {
+            if self.waiting.len() >= self.most() {
                 break;
             }
         }

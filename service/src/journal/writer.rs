@@ -37,6 +37,7 @@ impl Writer {
         let number = files(&options.folder)?.last().map_or(1, |(number, _)| number + 1);
         let file = new_file(&path(&options, number))?;
         let size = FILE_MAGIC.len() as u64;
+        stats.file.store(number, Ordering::Release);
         Ok(Self { options, queue, stats, file, number, size, state: BTreeMap::new(), synced: now(), unsynced: false })
     }
 
@@ -126,6 +127,7 @@ impl Writer {
         self.sync();
         self.number += 1;
         self.file = new_file(&path(&self.options, self.number))?;
+        self.stats.file.store(self.number, Ordering::Release);
         self.size = FILE_MAGIC.len() as u64;
         let state: Vec<JournalRecord> = self.state.values().cloned().collect();
         if !state.is_empty() {

@@ -106,6 +106,12 @@ impl Batch {
         }
     }
 
+    /// Takes a transaction whose history is known already: it waits for its decision as if it had been applied here.
+    pub fn carry(&mut self, mut admitted: Box<Admitted>, history: History) {
+        admitted.tx.time = history.event_time;
+        self.pending.insert(history.moment.sequence.0, (admitted, history));
+    }
+
     /// Adds one operation; executes the batch first where it must be cut.
     ///
     /// # Errors

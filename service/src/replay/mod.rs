@@ -16,8 +16,11 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use telltale_features::store::History;
 
 use crate::score::Engine;
 
@@ -47,6 +50,17 @@ pub struct ReplayOptions {
     pub progress: bool,
     /// Whether verdicts of a journal are decided with what was in force then (false: with what is in force now).
     pub recorded_policy: bool,
+}
+
+/// Where a store stands already: only what comes later is applied to it.
+#[derive(Debug, Default)]
+pub struct Resume {
+    /// Everything up to this number is in the store.
+    pub sequence: u64,
+    /// What transactions up to there had read that are decided later, by number.
+    pub histories: HashMap<u64, History>,
+    /// The journal file to begin with; what comes before it is not needed.
+    pub first_file: u64,
 }
 
 /// Why a replay stopped.
@@ -121,7 +135,22 @@ pub fn feed(
         std::fs::metadata(&options.input).map_err(ReplayError::read(&options.input))?;
         return Err(ReplayError::read(&options.input)(source));
     }
-    let mut summary = if journal { own::replay_journal(engine, options, take)? } else { foreign::replay_lines(engine, options, take)? };
+    let mut summary = if journal { own::replay_journal(engine, (options, None), take)? } else { foreign::replay_lines(engine, options, take)? };
+    summary.finish();
+    Ok(summary)
+}
+
+/// Feeds a journal to an engine whose store stands somewhere in it already: what is in force and which sessions were opened is taken
+/// from all of it, entities and decisions only from what came later.
+///
+/// # Errors
+/// As [`replay`].
+pub fn resume(
+    engine: &Arc<Engine>,
+    (options, resume): (&ReplayOptions, Resume),
+    take: &mut dyn FnMut(Output) -> Result<(), ReplayError>,
+) -> Result<Summary, ReplayError> {
+    let mut summary = own::replay_journal(engine, (options, Some(resume)), take)?;
     summary.finish();
     Ok(summary)
 }

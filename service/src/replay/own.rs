@@ -8,10 +8,10 @@ use std::sync::Arc;
 use telltale_features::door::Admitted;
 use telltale_features::store::{Moment, Order, Sequence, Store};
 use telltale_features::time::Timestamp;
-use telltale_proto::journal::v1::{JournalRecord, Observed, journal_record::Kind};
+use telltale_proto::journal::v1::{DecisionChanged, JournalRecord, Observed, journal_record::Kind};
 
 use super::batch::{Batch, Decide, Op, Output, Wanted};
-use super::{Progress, ReplayError, ReplayOptions, Summary};
+use super::{Progress, ReplayError, ReplayOptions, Resume, Summary};
 use crate::convert::{self, ConvertError};
 use crate::in_force::{self, InForce};
 use crate::journal::{Entry, JournalReader};
@@ -20,12 +20,13 @@ use crate::score::{Engine, weighted};
 /// Replays a journal.
 pub fn replay_journal(
     engine: &Arc<Engine>,
-    options: &ReplayOptions,
+    (options, resume): (&ReplayOptions, Option<Resume>),
     take: &mut dyn FnMut(Output) -> Result<(), ReplayError>,
 ) -> Result<Summary, ReplayError> {
-    let mut reader = JournalReader::open(&options.input).map_err(ReplayError::read(&options.input))?;
+    let resume = resume.unwrap_or_default();
+    let mut reader = JournalReader::open_from(&options.input, resume.first_file).map_err(ReplayError::read(&options.input))?;
     let progress = Progress::new(Some(reader.total_bytes()), options.progress);
-    let mut own = Own::new(engine, options);
+    let mut own = Own::new(engine, options, resume);
     while let Some(entry) = reader.next_entry().map_err(ReplayError::read(&options.input))? {
         own.entry(entry, take)?;
         if own.summary.read.is_multiple_of(4_096) {
@@ -49,10 +50,12 @@ struct Own<'o> {
     /// Snapshots by epoch: a decision is made with the one that it names.
     epochs: BTreeMap<u64, Arc<InForce>>,
     latest: InForce,
+    /// What the store holds already.
+    resume: Resume,
 }
 
 impl<'o> Own<'o> {
-    fn new(engine: &Arc<Engine>, options: &'o ReplayOptions) -> Self {
+    fn new(engine: &Arc<Engine>, options: &'o ReplayOptions, resume: Resume) -> Self {
         let wanted = Wanted { verdict: false, line: options.verdicts.is_some() };
         let latest = (*engine.in_force()).clone();
         Self {
@@ -62,6 +65,7 @@ impl<'o> Own<'o> {
             summary: Summary::begin(),
             epochs: BTreeMap::from([(0, Arc::new(latest.clone()))]),
             latest,
+            resume,
         }
     }
 
@@ -87,6 +91,9 @@ impl<'o> Own<'o> {
         let moment = Moment { sequence: Sequence(record.sequence), now };
         let engine = Arc::clone(&self.engine);
         let schema = &engine.schema;
+        if (1..=self.resume.sequence).contains(&record.sequence) {
+            return self.known(record, moment).map(|()| None);
+        }
         Ok(match record.kind {
             Some(Kind::Observed(observed)) => {
                 let admitted = self.admitted(observed)?;
@@ -116,8 +123,7 @@ impl<'o> Own<'o> {
                 Some(Op::Apply(schema.label_events(&context, &label), moment))
             }
             Some(Kind::Decision(change)) => {
-                let overrides = in_force::override_change(&self.latest.overrides, &change, schema)?;
-                self.changed(self.latest.with_overrides(overrides), moment);
+                self.overrule(&change, moment)?;
                 None
             }
             Some(Kind::Changed(change)) => {
@@ -126,6 +132,32 @@ impl<'o> Own<'o> {
             }
             Some(Kind::Gap(_)) | None => None,
         })
+    }
+
+    /// A record of what the store holds already: what is in force changes, sessions were opened, and what is decided later waits.
+    fn known(&mut self, record: JournalRecord, moment: Moment) -> Result<(), ConvertError> {
+        match record.kind {
+            Some(Kind::Observed(observed)) => {
+                if let Some(history) = self.resume.histories.remove(&record.sequence) {
+                    let admitted = self.admitted(observed)?;
+                    self.batch.carry(Box::new(admitted), history);
+                }
+            }
+            Some(Kind::Outcome(outcome)) => {
+                let (context, outcome) = convert::outcome_from_journal(outcome, &self.engine.schema)?;
+                self.engine.door.remember(&context, &outcome);
+            }
+            Some(Kind::Decision(change)) => self.overrule(&change, moment)?,
+            Some(Kind::Changed(change)) => self.change(&change, moment),
+            Some(Kind::Aggregate(_) | Kind::Decided(_) | Kind::Label(_) | Kind::Gap(_)) | None => {}
+        }
+        Ok(())
+    }
+
+    fn overrule(&mut self, change: &DecisionChanged, moment: Moment) -> Result<(), ConvertError> {
+        let overrides = in_force::override_change(&self.latest.overrides, change, &self.engine.schema)?;
+        self.changed(self.latest.with_overrides(overrides), moment);
+        Ok(())
     }
 
     fn admitted(&self, observed: Observed) -> Result<Admitted, ConvertError> {

@@ -11,6 +11,7 @@ use telltale_features::time::Timestamp;
 use tokio::sync::oneshot;
 
 use super::wire::Sealed;
+use crate::snapshot::Remembered;
 
 /// Reports remembered, so that a repeated one is ignored.
 const REPORTS: usize = 1 << 18;
@@ -177,6 +178,21 @@ impl Memory {
         inner.known.insert(Arc::clone(&id), Known { digest, turn, state: State::Decided(verdict) });
         inner.oldest.push_back((at, turn, id));
         inner.forget(self.bounds, at);
+    }
+
+    /// At most so many of the verdicts given, oldest first, that were asked for after that turn; and the turn of the last one looked at,
+    /// `None` at the end. For snapshots.
+    pub fn decided_after(&self, turn: u64, most: usize) -> Option<(Vec<Remembered>, u64)> {
+        let inner = self.inner.lock();
+        let from = inner.oldest.partition_point(|(_, known, _)| *known <= turn);
+        let (_, last, _) = inner.oldest.range(from..).take(most).last()?;
+        let decided = inner.oldest.range(from..).take(most).filter_map(|(at, turn, id)| match inner.known.get(id) {
+            Some(Known { digest, turn: known, state: State::Decided(verdict) }) if known == turn => {
+                Some(Remembered { id: id.to_string(), digest: *digest, at_us: at.micros(), verdict: verdict.bytes() })
+            }
+            _ => None,
+        });
+        Some((decided.collect(), *last))
     }
 
     /// Transactions remembered and outcomes waiting.

@@ -48,6 +48,9 @@ pub struct Metrics {
     evicted: IntGauge,
     expired: IntGauge,
     shared: IntGaugeVec,
+    probation: IntGauge,
+    evicted_established: IntGauge,
+    snapshot: IntGaugeVec,
     journal: IntGaugeVec,
 }
 
@@ -110,6 +113,9 @@ impl Metrics {
             entities: gauge("telltale_store_entities", "Entities held.")?,
             entity_bytes: gauge("telltale_store_bytes", "Bytes of entity state held.")?,
             evicted: gauge("telltale_store_evicted", "Entities given up for want of room since the start.")?,
+            probation: gauge("telltale_store_probation", "Entities held that were seen once or twice.")?,
+            evicted_established: gauge("telltale_store_evicted_established", "Those given up that had been seen more often.")?,
+            snapshot: gauges("telltale_snapshot", "Snapshots of the embedded store: the last one, and counts since the start.", "what")?,
             expired: gauge("telltale_store_expired", "Entities whose time to live had passed since the start.")?,
             shared: gauges("telltale_store_shared", "The shared store: counts since the start, and how it stands.", "what")?,
             journal: gauges("telltale_journal", "The journal since the start.", "what")?,
@@ -137,11 +143,16 @@ impl Metrics {
         self.entity_bytes.set(signed(store.bytes.iter().sum()));
         self.evicted.set(signed(store.evicted));
         self.expired.set(signed(store.expired));
+        self.probation.set(signed(store.probation));
+        self.evicted_established.set(signed(store.evicted_established));
+        for (what, value) in service.snapshots.figures(engine.clock().now()) {
+            self.snapshot.with_label_values(&[what]).set(signed(value));
+        }
         for (what, value) in store.shared {
             self.shared.with_label_values(&[what]).set(signed(value));
         }
         if let Some(stats) = engine.journal().stats() {
-            let JournalStats { written, lost, gaps, bytes, failures } = stats;
+            let JournalStats { written, lost, gaps, bytes, failures, file: _ } = stats;
             let all = [("written", written), ("lost", lost), ("gaps", gaps), ("bytes", bytes), ("failures", failures)];
             for (what, value) in all {
                 let value = value.load(std::sync::atomic::Ordering::Relaxed);

@@ -18,6 +18,7 @@ mod overrides;
 mod reload;
 mod run;
 mod sharing;
+pub mod snapshots;
 mod stream;
 mod warm;
 mod wire;
@@ -30,7 +31,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use telltale_features::domain::{Context, HttpResponse, Outcome};
-use telltale_features::store::Durability;
+use telltale_features::store::{Durability, Store};
 use telltale_models::Lane;
 use telltale_proto::v1;
 use tokio::sync::watch;
@@ -51,6 +52,7 @@ use decisions::Decisions;
 use memory::{Entered, Found, Memory, Turn};
 use metrics::Metrics;
 use models::Models;
+use snapshots::Snapshots;
 use wire::Sealed;
 
 /// Everything that the RPCs share.
@@ -62,6 +64,7 @@ pub struct Service {
     metrics: Metrics,
     models: Models,
     audit: Audit,
+    snapshots: Snapshots,
     /// Longest time that a call may take, its own deadline or not.
     longest: Duration,
     lanes: usize,
@@ -99,6 +102,8 @@ impl Service {
             }
             Entered::First { turn, conflict } => {
                 self.metrics.id_conflicts.inc_by(u64::from(conflict));
+                // A snapshot waits until the verdict is remembered, not only decided.
+                let _passage = self.engine.store.enter();
                 let scored = self.engine.score(admitted, watch, Lane(lane() % self.lanes)).await;
                 self.decided(&scored, turn, answer, deadline).await
             }

@@ -27,6 +27,7 @@ use super::memory::{Bounds, Memory};
 use super::metrics::Metrics;
 use super::models::{Models, ModelsApi};
 use super::reload::PolicyWatch;
+use super::snapshots::{self, Snapshots};
 use super::stream::Scorer;
 use super::warm::warm;
 use super::{Service, sharing};
@@ -34,6 +35,7 @@ use crate::config::Config;
 use crate::journal::Journal;
 use crate::replay::{Format, ReplayError};
 use crate::setup::{self, SetupError, SystemClock};
+use crate::snapshot::SnapshotError;
 use crate::token;
 
 /// Largest message that brings a model: the file, and a little more.
@@ -83,6 +85,9 @@ pub enum ServeError {
     /// Warm-up failed.
     #[error("warm-up: {0}")]
     Warm(#[from] ReplayError),
+    /// A snapshot of another installation.
+    #[error("{0}")]
+    Snapshot(SnapshotError),
     /// Metrics could not be registered.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -118,6 +123,9 @@ pub struct Running {
     listeners: Vec<JoinHandle<Result<(), ServeError>>>,
     chores: JoinHandle<()>,
     sharing: JoinHandle<()>,
+    snapshots: JoinHandle<()>,
+    /// Where a last snapshot goes, when there is no journal to have the rest.
+    last_snapshot: Option<PathBuf>,
     health: HealthReporter,
     sockets: Vec<PathBuf>,
     drain: Duration,
@@ -165,6 +173,7 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
         metrics: Metrics::new()?,
         models: Models::new(&engine),
         audit,
+        snapshots: Snapshots::default(),
         longest: Duration::from_millis(config.scoring.deadline_ms),
         lanes: lanes.max(1),
         ready: AtomicBool::new(false),
@@ -205,6 +214,8 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
     listeners.push(serve_grpc(admin, router.add_service(health_service).add_service(reflect), &stop));
 
     let (sockets, drain) = (sockets(&config), Duration::from_millis(config.scoring.drain_ms));
+    let last_snapshot = (!config.journal.enabled && config.store.snapshot_minutes > 0.0).then(|| config.data.clone());
+    let snapshots = tokio::spawn(snapshots::run(Arc::clone(&service), config.clone()));
     let chores = tokio::spawn(chores(Arc::clone(&service), config, hangup));
     let sharing = tokio::spawn(sharing::run(Arc::clone(&service)));
     service.ready.store(true, Ordering::Release);
@@ -217,6 +228,8 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
         listeners,
         chores,
         sharing,
+        snapshots,
+        last_snapshot,
         health,
         sockets,
         drain,
@@ -257,13 +270,18 @@ impl Running {
         self.service.admission.drain();
         self.chores.abort();
         self.sharing.abort();
-        let service = self.service;
+        self.snapshots.abort();
+        let (service, last_snapshot) = (self.service, self.last_snapshot);
         if let Some(redis) = service.engine.store.redis()
             && !redis.flush(LAST_FLUSH).await
         {
             tracing::error!("Redis did not take everything back; what was not written is lost");
         }
         let closed = tokio::task::spawn_blocking(move || {
+            match last_snapshot {
+                Some(data) => snapshots::take(&service, &data),
+                None => service.snapshots.stop(),
+            }
             let now = service.engine.clock().now();
             if let Err(error) = service.decisions.tick(now) {
                 tracing::error!(%error, "the standing decisions could not be saved");

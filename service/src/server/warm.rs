@@ -1,4 +1,4 @@
-//! History before the doors open: the own journal, or an input given for the purpose; then the journal begins.
+//! History before the doors open: a snapshot and the own journal, or an input given for the purpose; then the journal begins.
 //!
 //! What changed while the server was down becomes a change like any other, so that the journal stays whole.
 
@@ -19,24 +19,26 @@ use crate::config::Config;
 use crate::convert;
 use crate::in_force::{InForce, calibration_record, model_record, policy_record};
 use crate::journal::{JournalOptions, files};
-use crate::replay::{self, Format, ReplayOptions};
+use crate::replay::{self, Format, Output, ReplayOptions, Resume};
 use crate::score::Engine;
 
-/// History first: the own journal, or the warm-up input where there is none yet; then the journal opens.
+/// History first: the newest snapshot and what the own journal has after it, or the warm-up input where there is none yet; then the journal opens.
 pub fn warm(service: &Arc<Service>, config: &Config, options: &ServeOptions) -> Result<(), ServeError> {
     let engine = &service.engine;
     let folder = config.data.join("journal");
     let own = config.journal.enabled && files(&folder).is_ok_and(|files| !files.is_empty());
     let configured = (*engine.in_force()).clone();
+    let resume = super::snapshots::restore(service, config, options)?;
+    let restored = resume.is_some();
     if own && engine.store.redis().is_some() {
         // Redis holds the state already; what else a journal tells (places in the order, calibrations, verdicts given, sessions) comes
         // from a replay beside it.
         let beside = Arc::new(engine.beside(AnyStore::from(crate::setup::embedded(config, &engine.schema))));
-        replay_into(service, &beside, (folder.clone(), Format::Ndjson), options)?;
+        replay_into(service, &beside, (folder.clone(), Format::Ndjson, None), options)?;
         engine.store.moment(Order::Recorded(beside.store.moment(Order::Live(beside.clock()))));
         engine.put_in_force((*beside.in_force()).clone());
     } else if own {
-        replay_into(service, engine, (folder.clone(), Format::Ndjson), options)?;
+        replay_into(service, engine, (folder.clone(), Format::Ndjson, resume), options)?;
     }
     if config.journal.enabled {
         let opened = engine.journal().open(JournalOptions {
@@ -58,10 +60,11 @@ pub fn warm(service: &Arc<Service>, config: &Config, options: &ServeOptions) -> 
         engine.put_in_force(force);
     }
     match &options.warm {
+        Some(_) if restored && !own => tracing::info!("a snapshot was read; the warm-up input is not needed"),
         Some(_) if own => tracing::info!("the own journal was replayed; the warm-up input is not needed"),
         Some(input) => {
             engine.journal().set_patient(true);
-            replay_into(service, engine, (input.clone(), options.format), options)?;
+            replay_into(service, engine, (input.clone(), options.format, None), options)?;
             engine.journal().set_patient(false);
         }
         None => {}
@@ -73,10 +76,11 @@ pub fn warm(service: &Arc<Service>, config: &Config, options: &ServeOptions) -> 
 fn replay_into(
     service: &Service,
     engine: &Arc<Engine>,
-    (input, format): (PathBuf, Format),
+    (input, format, resume): (PathBuf, Format, Option<Resume>),
     options: &ServeOptions,
 ) -> Result<(), ServeError> {
-    tracing::info!(input = %input.display(), "replaying");
+    let (after, first_file) = resume.as_ref().map_or((0, 0), |resume| (resume.sequence, resume.first_file));
+    tracing::info!(input = %input.display(), after, first_file, "replaying");
     let replayed = ReplayOptions {
         input,
         format,
@@ -87,10 +91,14 @@ fn replay_into(
         progress: options.progress,
         recorded_policy: true,
     };
-    let summary = replay::feed(engine, &replayed, &mut |output| {
+    let mut remember = |output: Output| {
         service.remember(&output.scored);
         Ok(())
-    })?;
+    };
+    let summary = match resume {
+        Some(resume) => replay::resume(engine, (&replayed, resume), &mut remember)?,
+        None => replay::feed(engine, &replayed, &mut remember)?,
+    };
     let rate = summary.rate as u64;
     tracing::info!(transactions = summary.transactions, outcomes = summary.outcomes, malformed = summary.malformed, rate, "replayed");
     Ok(())

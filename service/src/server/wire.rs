@@ -20,6 +20,16 @@ impl Sealed {
         Self(verdict.encode_to_vec().into())
     }
 
+    /// A verdict as a snapshot has it.
+    pub const fn restored(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> Bytes {
+        self.0.clone()
+    }
+
     /// The verdict as a message.
     ///
     /// # Errors

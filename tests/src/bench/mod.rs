@@ -3,6 +3,7 @@
 //! A bar that fails prints as failing and stops nothing: the figures are for people and for `make check-path`.
 
 pub mod core;
+pub mod flood;
 pub mod forest;
 pub mod grpc;
 pub mod models;

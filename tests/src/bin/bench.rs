@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use telltale_tests::bench::{self, Failure, Row};
 
-const ALL: [&str; 5] = ["core", "models", "grpc", "proxy", "replay"];
+const ALL: [&str; 6] = ["core", "flood", "models", "grpc", "proxy", "replay"];
 
 fn main() -> ExitCode {
     let named: Vec<String> = std::env::args().skip(1).collect();
@@ -44,6 +44,7 @@ fn measure(name: &str) -> Result<Vec<Row>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match name {
         "core" => bench::core::run(&folder),
+        "flood" => bench::flood::run(&folder),
         "models" => bench::models::run(&folder),
         "grpc" => runtime.block_on(bench::grpc::run(&folder)),
         "proxy" => runtime.block_on(bench::proxy::run(&folder)),

@@ -14,6 +14,7 @@
 mod bad_http;
 mod bad_input;
 mod disk;
+mod flood;
 mod fuzzing;
 mod models;
 mod operations;
@@ -25,6 +26,7 @@ mod refusals;
 mod replicas;
 mod shared_state;
 mod simulator;
+mod snapshots;
 mod stage;
 mod stores;
 mod swaps;

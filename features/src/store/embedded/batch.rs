@@ -63,12 +63,13 @@ impl EmbeddedStore {
     }
 
     fn replay_part(&self, steps: &[Step], part: usize, parts: usize) -> Found {
+        let generation = self.head.lock().generation;
         let mut found = Vec::with_capacity(steps.len() * 4 / parts);
         for (step, (events, moment, reads)) in steps.iter().map(Step::parts).enumerate() {
             for (entity, event) in events.events.iter().filter(|(entity, _)| shard_of(*entity) % parts == part) {
                 let Some(shard) = self.shards.get(shard_of(*entity)) else { continue };
                 let mut shard = shard.lock();
-                shard.open(moment);
+                shard.open(moment, generation);
                 if reads {
                     found.push((step, shard.observe(*entity, event, moment)));
                 } else {

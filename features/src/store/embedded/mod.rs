@@ -8,10 +8,15 @@
 //!
 //! Bytes: the bound is split evenly over [`SHARDS`] shards. Eviction and expiry run when the sequence crosses a multiple of
 //! [`EPOCH`], so between two of these a store may exceed its bound by what 1,024 operations bring: at most `1,024 × entities an
-//! operation × largest state`, in practice under 5 MB. Entities observed longest ago go first.
+//! operation × largest state`, in practice under 5 MB. Who goes first stands in `evict`; what a snapshot sees in `cut`.
 
 mod batch;
+mod cut;
+mod evict;
+#[cfg(test)]
+mod flood_tests;
 mod shard;
+mod stub;
 #[cfg(test)]
 mod tests;
 
@@ -29,7 +34,11 @@ use crate::store::{EntityReads, Happening, History, Moment, Order, Sequence, Sta
 use crate::time::Timestamp;
 
 pub use batch::Step;
-use shard::Shard;
+pub use cut::{Cut, Passage, Record, ShardMark};
+
+use cut::Passages;
+use shard::{Kind, Shard};
+use stub::Dictionary;
 
 /// Eviction and expiry run only when the sequence crosses a multiple of this.
 pub const EPOCH: u64 = 1024;
@@ -52,10 +61,18 @@ impl Default for EmbeddedOptions {
 
 /// Entity state in this process.
 pub struct EmbeddedStore {
-    layouts: Arc<[Layout]>,
+    kinds: Arc<[Kind]>,
     shards: Box<[Mutex<Shard>]>,
-    /// The last sequence and the greatest clock handed out. Locked last, and only for as long as taking a moment needs.
-    head: Mutex<Moment>,
+    head: Mutex<Head>,
+    passages: Passages,
+}
+
+/// The last sequence and the greatest clock handed out, and how many cuts were made. Locked last, and only for as long as taking a moment
+/// needs.
+#[derive(Clone, Copy, Debug, Default)]
+struct Head {
+    moment: Moment,
+    generation: u32,
 }
 
 /// The shards of one operation, locked.
@@ -76,10 +93,11 @@ fn shard_of(entity: EntityId) -> usize {
 impl EmbeddedStore {
     /// An empty store that follows these plans; index = entity type.
     pub fn new(plans: Arc<[EntityPlan]>, options: EmbeddedOptions) -> Self {
-        let layouts: Arc<[Layout]> = plans.iter().cloned().map(Layout::new).collect();
+        let kind = |plan: &EntityPlan| Kind { layout: Layout::new(plan.clone()), dictionary: Dictionary::new(plan) };
+        let kinds: Arc<[Kind]> = plans.iter().map(kind).collect();
         let share = options.max_bytes / SHARDS as u64;
-        let shards = (0..SHARDS as u64).map(|index| Mutex::new(Shard::new(index, Arc::clone(&layouts), share))).collect();
-        Self { layouts, shards, head: Mutex::new(Moment::default()) }
+        let shards = (0..SHARDS as u64).map(|index| Mutex::new(Shard::new(index, Arc::clone(&kinds), share))).collect();
+        Self { kinds, shards, head: Mutex::default(), passages: Passages::default() }
     }
 
     /// [`Store::observe`] without the future.
@@ -142,11 +160,11 @@ impl EmbeddedStore {
     /// Every entity with its blob, in order of entities: for audits, and equal for equal content whatever way it came about.
     pub fn for_each_encoded(&self, mut each: impl FnMut(EntityId, &[u8])) {
         let shards: Vec<_> = self.shards.iter().map(Mutex::lock).collect();
-        let mut entries: Vec<_> = shards.iter().flat_map(|shard| shard.entries()).collect();
-        entries.sort_by_key(|entry| entry.id);
-        for entry in entries {
-            if let Some(layout) = self.layouts.get(entry.id.kind.index()) {
-                each(entry.id, &entry.state.encode(layout));
+        let mut entities: Vec<EntityId> = shards.iter().flat_map(|shard| shard.entities()).collect();
+        entities.sort_unstable();
+        for entity in entities {
+            if let Some(blob) = shards.get(shard_of(entity)).and_then(|shard| shard.blob(entity)) {
+                each(entity, &blob);
             }
         }
     }
@@ -162,8 +180,7 @@ impl EmbeddedStore {
 
     /// A copy of one entity's state, for operators and tests.
     pub fn state(&self, entity: EntityId) -> Option<EntityState> {
-        let shard = self.shards.get(shard_of(entity))?.lock();
-        shard.find(entity).map(|entry| entry.state.clone())
+        self.shards.get(shard_of(entity))?.lock().state(entity)
     }
 
     fn lock(&self, entities: impl Iterator<Item = EntityId>) -> Locked<'_> {
@@ -175,21 +192,22 @@ impl EmbeddedStore {
 
     /// Takes the moment under the locks and opens the shards for it.
     fn open(&self, locked: &mut Locked<'_>, order: Order<'_>) -> Moment {
-        let moment = self.take(order);
-        locked.0.iter_mut().for_each(|(_, shard)| shard.open(moment));
+        let Head { moment, generation } = self.take(order);
+        locked.0.iter_mut().for_each(|(_, shard)| shard.open(moment, generation));
         moment
     }
 
-    fn take(&self, order: Order<'_>) -> Moment {
+    fn take(&self, order: Order<'_>) -> Head {
         let mut head = self.head.lock();
+        let known = head.moment;
         match order {
             Order::Live(clock) => {
-                *head = Moment { sequence: Sequence(head.sequence.0 + 1), now: Timestamp::max(head.now, clock.now()) };
+                head.moment = Moment { sequence: Sequence(known.sequence.0 + 1), now: Timestamp::max(known.now, clock.now()) };
                 *head
             }
             Order::Recorded(moment) => {
-                *head = Moment { sequence: head.sequence.max(moment.sequence), now: head.now.max(moment.now) };
-                moment
+                head.moment = Moment { sequence: known.sequence.max(moment.sequence), now: known.now.max(moment.now) };
+                Head { moment, generation: head.generation }
             }
         }
     }
@@ -215,17 +233,24 @@ impl Store for EmbeddedStore {
     }
 
     fn moment(&self, order: Order<'_>) -> Moment {
-        self.take(order)
+        self.take(order).moment
+    }
+
+    fn enter(&self) -> Passage<'_> {
+        self.passages.enter()
     }
 
     fn stats(&self) -> StoreStats {
-        let kinds = self.layouts.len();
+        let kinds = self.kinds.len();
         let mut stats = StoreStats { entities: vec![0; kinds], bytes: vec![0; kinds], ..StoreStats::default() };
         for shard in &self.shards {
             let shard = shard.lock();
             stats.entities.iter_mut().zip(&shard.totals.entities).for_each(|(sum, part)| *sum += part);
             stats.bytes.iter_mut().zip(&shard.totals.bytes).for_each(|(sum, part)| *sum += part);
             stats.evicted += shard.totals.evicted;
+            stats.evicted_established += shard.totals.evicted_established;
+            stats.probation += shard.totals.stubs;
+            stats.probation_bytes += shard.totals.stub_bytes;
             stats.expired += shard.totals.expired;
         }
         stats

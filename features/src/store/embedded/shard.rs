@@ -1,11 +1,13 @@
-//! One shard: entries by entity, what they weigh, and what must go when the sequence crosses an epoch.
+//! One shard: established entities, those on probation, what they weigh.
 //!
 //! Everything here depends on the order of operations on this shard and on their moments alone, never on threads or on what other
-//! shards hold.
+//! shards hold. An entity is on probation, and a [`Stub`], until it has been observed three times; from then on it is decoded and stays
+//! so. What must go when the sequence crosses an epoch stands in `evict`, what a snapshot sees of all this in `cut`.
 
 use std::sync::Arc;
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as Place;
 
 use crate::entity::EntityId;
 use crate::event::Event;
@@ -15,23 +17,50 @@ use crate::store::{EntityReads, Moment};
 use crate::time::Timestamp;
 
 use super::EPOCH;
+use super::cut::Saving;
+use super::stub::{Dictionary, Stub};
 
 /// A shard looks for entities whose TTL has passed once in so many epochs; shards take turns.
 const SWEEP_EPOCHS: u64 = 64;
-/// When a shard is over its share it goes down to this part of it, so that it need not look again at every epoch.
-const KEEP: (u64, u64) = (15, 16);
 /// Bytes of an entry beside its state: the box, its place in the table, the allocator's part.
 const OVERHEAD: usize = 48;
+/// What an observed event and an outcome or label add to an entity's standing, and the standing up to which it is on probation: two
+/// transactions with their outcomes and labels, as each id of a flood brings, are not enough.
+const OBSERVED: u32 = 4;
+const APPLIED: u32 = 1;
+const PROBATION: u8 = 12;
 
-/// One entity.
-pub(super) struct Entry {
+/// An entity type as a shard needs it.
+pub(super) struct Kind {
+    pub layout: Layout,
+    pub dictionary: Dictionary,
+}
+
+impl Kind {
+    fn parts(&self) -> (&Layout, &Dictionary) {
+        (&self.layout, &self.dictionary)
+    }
+}
+
+/// What is kept of an entity beside its state.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Meta {
     pub id: EntityId,
-    /// Sequence of the last observe, or of the creation.
+    /// How much it was seen, saturating: see `PROBATION`.
+    pub standing: u8,
+    /// The last cut that has it, or at which it was not there yet.
+    pub generation: u32,
+    /// Greatest sequence that changed it.
     pub last: u64,
     /// Clock of the last event applied: the TTL counts from here.
     pub touched: Timestamp,
     /// Sequence of the first proof of the mark that holds; a decision of an earlier sequence does not see it.
     pub proved: u64,
+}
+
+/// One established entity.
+pub(super) struct Entry {
+    pub meta: Meta,
     pub weight: u64,
     pub state: EntityState,
 }
@@ -41,18 +70,23 @@ pub(super) struct Entry {
 pub(super) struct Totals {
     pub entities: Vec<u64>,
     pub bytes: Vec<u64>,
+    pub stubs: u64,
+    pub stub_bytes: u64,
     pub evicted: u64,
+    pub evicted_established: u64,
     pub expired: u64,
 }
 
 pub(super) struct Shard {
     index: u64,
-    layouts: Arc<[Layout]>,
-    share: u64,
-    table: HashTable<Box<Entry>>,
-    epoch: u64,
+    pub(super) kinds: Arc<[Kind]>,
+    pub(super) share: u64,
+    pub(super) table: HashTable<Box<Entry>>,
+    pub(super) stubs: HashTable<Stub>,
+    pub(super) epoch: u64,
     /// The greatest clock of an operation on this shard.
-    now: Timestamp,
+    pub(super) now: Timestamp,
+    pub(super) saving: Saving,
     pub totals: Totals,
 }
 
@@ -62,24 +96,34 @@ pub(super) fn hash(id: EntityId) -> u64 {
 }
 
 impl Shard {
-    pub(super) fn new(index: u64, layouts: Arc<[Layout]>, share: u64) -> Self {
-        let totals = Totals { entities: vec![0; layouts.len()], bytes: vec![0; layouts.len()], ..Totals::default() };
-        Self { index, layouts, share, table: HashTable::new(), epoch: 0, now: Timestamp::default(), totals }
+    pub(super) fn new(index: u64, kinds: Arc<[Kind]>, share: u64) -> Self {
+        let totals = Totals { entities: vec![0; kinds.len()], bytes: vec![0; kinds.len()], ..Totals::default() };
+        let (table, stubs) = (HashTable::new(), HashTable::new());
+        Self { index, kinds, share, table, stubs, epoch: 0, now: Timestamp::default(), saving: Saving::default(), totals }
     }
 
-    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.table.iter().map(AsRef::as_ref)
+    pub(super) fn entities(&self) -> impl Iterator<Item = EntityId> + '_ {
+        self.table.iter().map(|entry| entry.meta.id).chain(self.stubs.iter().map(|stub| stub.meta.id))
     }
 
-    /// Opens the shard for an operation at that moment: an epoch that has passed is closed first, with the clock of what came before.
-    pub(super) fn open(&mut self, moment: Moment) {
+    /// The blob of an entity.
+    pub(super) fn blob(&self, entity: EntityId) -> Option<Vec<u8>> {
+        let kind = self.kinds.get(entity.kind.index())?;
+        let stub = || self.find_stub(entity).map(|stub| stub.blob(&kind.dictionary));
+        self.find(entity).map(|entry| entry.state.encode(&kind.layout)).or_else(stub)
+    }
+
+    /// Opens the shard for an operation at that moment: a cut of that generation is made before it, then an epoch that has passed is
+    /// closed, with the clock of what came before.
+    pub(super) fn open(&mut self, moment: Moment, generation: u32) {
+        self.cut(generation);
         let epoch = moment.sequence.0 / EPOCH;
         if epoch > self.epoch {
             let turn = |epoch: u64| epoch.wrapping_add(self.index) / SWEEP_EPOCHS;
             if turn(epoch) != turn(self.epoch) {
                 self.sweep();
             }
-            if self.totals.bytes.iter().sum::<u64>() > self.share {
+            if self.totals.held() > self.share {
                 self.evict();
             }
             self.epoch = epoch;
@@ -90,51 +134,74 @@ impl Shard {
     /// Applies an event and reads the features of its entity.
     pub(super) fn observe(&mut self, entity: EntityId, event: &Event, moment: Moment) -> EntityReads {
         let mut reads = EntityReads { entity, lateness: 0.0, reads: Default::default() };
-        self.change(entity, moment, |entry, layout| {
-            reads.lateness = entry.state.observe(layout, event, &mut reads.reads);
-            entry.last = entry.last.max(moment.sequence.0);
-            entry.prove(layout, event, moment);
+        self.change(entity, moment, |meta, state, layout| {
+            reads.lateness = state.observe(layout, event, &mut reads.reads);
+            meta.prove(state, layout, (event, moment));
+            OBSERVED.saturating_mul(event.weight)
         });
         reads
     }
 
     /// Applies an event. One that says nothing of its entity makes no entry.
     pub(super) fn apply(&mut self, entity: EntityId, event: &Event, moment: Moment) {
-        let concerns = self.layouts.get(entity.kind.index()).is_some_and(|layout| event.filters & layout.filters != 0);
+        let concerns = self.kinds.get(entity.kind.index()).is_some_and(|kind| event.filters & kind.layout.filters != 0);
         if !concerns && !event.proves {
             return;
         }
-        self.change(entity, moment, |entry, layout| {
-            entry.state.apply(layout, event);
-            entry.prove(layout, event, moment);
+        self.change(entity, moment, |meta, state, layout| {
+            state.apply(layout, event);
+            meta.prove(state, layout, (event, moment));
+            APPLIED
         });
     }
 
     /// The slots of an entity as a decision of that moment sees them.
     pub(super) fn lend(&self, entity: EntityId, moment: Moment, policy: &mut PolicyState) {
-        let (Some(entry), Some(layout)) = (self.find(entity), self.layouts.get(entity.kind.index())) else { return };
-        if !entry.expired(layout, moment.now) {
-            let seen = entry.state.slots().filter(|(tag, _)| *tag != PROVED || entry.proved < moment.sequence.0);
+        let Some(kind) = self.kinds.get(entity.kind.index()) else { return };
+        let mut add = |meta: &Meta, state: &EntityState| {
+            let seen = state.slots().filter(|(tag, _)| *tag != PROVED || meta.proved < moment.sequence.0);
             policy.slots.extend(seen.map(|(tag, slot)| (entity.kind, tag, slot)));
+        };
+        if let Some(entry) = self.find(entity) {
+            if !entry.meta.expired(&kind.layout, moment.now) {
+                add(&entry.meta, &entry.state);
+            }
+        } else if let Some(stub) = self.find_stub(entity).filter(|stub| stub.has_slots())
+            && !stub.meta.expired(&kind.layout, moment.now)
+        {
+            add(&stub.meta, &stub.unpack(kind.parts()));
         }
     }
 
     /// Writes a change that a decision made. An entity that is not held gets a small entry; its TTL is not renewed.
     pub(super) fn write(&mut self, entity: EntityId, tag: SlotTag, change: SlotChange, moment: Moment) {
-        let touched = self.find(entity).map(|entry| entry.touched);
-        self.change(entity, moment, |entry, _| {
-            if let Some(touched) = touched.filter(|_| !entry.state.is_empty()) {
-                entry.touched = touched;
+        let meta = self.find(entity).map(|entry| &entry.meta).or_else(|| self.find_stub(entity).map(|stub| &stub.meta));
+        let touched = meta.map(|meta| meta.touched);
+        self.change(entity, moment, |meta, state, _| {
+            if let Some(touched) = touched.filter(|_| !state.is_empty()) {
+                meta.touched = touched;
             }
             if tag == PROVED {
-                entry.mark_proved(moment);
+                meta.mark_proved(state, moment);
             }
-            entry.state.change_slot(tag, change, moment.now);
+            state.change_slot(tag, change, moment.now);
+            0
         });
     }
 
     pub(super) fn find(&self, entity: EntityId) -> Option<&Entry> {
-        self.table.find(hash(entity), |entry| entry.id == entity).map(AsRef::as_ref)
+        self.table.find(hash(entity), |entry| entry.meta.id == entity).map(AsRef::as_ref)
+    }
+
+    pub(super) fn find_stub(&self, entity: EntityId) -> Option<&Stub> {
+        self.stubs.find(hash(entity), |stub| stub.meta.id == entity)
+    }
+
+    /// The state of an entity.
+    pub(super) fn state(&self, entity: EntityId) -> Option<EntityState> {
+        let kind = self.kinds.get(entity.kind.index())?;
+        let stub = || self.find_stub(entity).map(|stub| stub.unpack(kind.parts()));
+        self.find(entity).map(|entry| entry.state.clone()).or_else(stub)
     }
 
     /// Reads a little of everything that an entity has, for nothing but that it is in the cache afterwards.
@@ -142,90 +209,149 @@ impl Shard {
         self.find(entity).map_or(0, |entry| entry.state.touch())
     }
 
-    /// Lends an entry, made or renewed when need be, and keeps the accounts.
-    fn change(&mut self, entity: EntityId, moment: Moment, change: impl FnOnce(&mut Entry, &Layout)) {
-        let kind = entity.kind.index();
-        let Some(layout) = self.layouts.get(kind) else { return };
-        let mut made = false;
-        let entry = self.table.entry(hash(entity), |entry| entry.id == entity, |entry| hash(entry.id)).or_insert_with(|| {
-            made = true;
-            let state = EntityState::default();
-            Box::new(Entry { id: entity, last: moment.sequence.0, touched: moment.now, proved: 0, weight: 0, state })
-        });
-        let entry = entry.into_mut();
-        if entry.expired(layout, moment.now) {
-            entry.state = EntityState::default();
-            self.totals.expired += 1;
+    /// Lends an entity's state, new or renewed when need be, and keeps the accounts. What `change` returns adds to its standing.
+    fn change(&mut self, entity: EntityId, moment: Moment, change: impl FnOnce(&mut Meta, &mut EntityState, &Layout) -> u32) {
+        let Self { kinds, table, stubs, totals, saving, .. } = self;
+        let Some(kind) = kinds.get(entity.kind.index()) else { return };
+        let change = |meta: &mut Meta, state: &mut EntityState| {
+            meta.touched = meta.touched.max(moment.now);
+            meta.last = meta.last.max(moment.sequence.0);
+            let earned = change(meta, state, &kind.layout);
+            meta.standing = u8::try_from(earned.saturating_add(meta.standing.into())).unwrap_or(u8::MAX);
+        };
+        if let Ok(mut found) = table.find_entry(hash(entity), |entry| entry.meta.id == entity) {
+            let entry = &mut **found.get_mut();
+            saving.keep(&mut entry.meta, kinds, |kind| entry.state.encode(&kind.layout));
+            if !entry.meta.expired(&kind.layout, moment.now) {
+                change(&mut entry.meta, &mut entry.state);
+                let weight = entry_weight(&entry.state, &kind.layout);
+                totals.weigh(entity, entry.weight, weight);
+                entry.weight = weight;
+                return;
+            }
+            // What its TTL has outlived begins anew, on probation.
+            totals.remove(entity, entry.weight);
+            totals.expired += 1;
+            found.remove();
         }
-        let before = entry.weight;
-        entry.touched = entry.touched.max(moment.now);
-        change(entry, layout);
-        entry.weight = (OVERHEAD + size_of::<Entry>() - size_of::<EntityState>() + entry.state.bytes(layout)) as u64;
-        if let (Some(entities), Some(bytes)) = (self.totals.entities.get_mut(kind), self.totals.bytes.get_mut(kind)) {
-            *entities += u64::from(made);
-            *bytes = *bytes + entry.weight - before;
+        let fresh = Meta::new(entity, moment, saving.generation());
+        let place = stubs.entry(hash(entity), |stub| stub.meta.id == entity, |stub| hash(stub.meta.id));
+        let (mut meta, mut state) = (fresh, EntityState::default());
+        let place = match place {
+            Place::Occupied(mut found) => {
+                let stub = found.get_mut();
+                totals.remove_stub(stub);
+                let mut kept = stub.meta;
+                saving.keep(&mut kept, kinds, |kind| stub.blob(&kind.dictionary));
+                if kept.expired(&kind.layout, moment.now) {
+                    totals.expired += 1;
+                } else {
+                    (meta, state) = (kept, stub.unpack(kind.parts()));
+                }
+                Place::Occupied(found)
+            }
+            vacant @ Place::Vacant(_) => vacant,
+        };
+        change(&mut meta, &mut state);
+        if meta.is_established() {
+            if let Place::Occupied(found) = place {
+                found.remove();
+            }
+            self.establish(meta, state);
+        } else {
+            let stub = Stub::pack(meta, &state, kind.parts());
+            totals.add_stub(&stub);
+            place.insert(stub);
         }
     }
 
-    fn sweep(&mut self) {
-        let Self { table, layouts, totals, now, .. } = self;
-        table.retain(|entry| {
-            let stays = layouts.get(entry.id.kind.index()).is_some_and(|layout| !entry.expired(layout, *now));
-            if !stays {
-                totals.expired += 1;
-                totals.forget(entry);
-            }
-            stays
-        });
-    }
-
-    /// Gives up the entities observed longest ago until the shard is within its share.
-    fn evict(&mut self) {
-        let mut order: Vec<(u64, EntityId, u64)> = self.table.iter().map(|entry| (entry.last, entry.id, entry.weight)).collect();
-        order.sort_unstable();
-        let mut held: u64 = order.iter().map(|(_, _, weight)| weight).sum();
-        let goal = self.share / KEEP.1 * KEEP.0;
-        for (_, id, weight) in order {
-            if held <= goal {
-                break;
-            }
-            held -= weight;
-            if let Ok(found) = self.table.find_entry(hash(id), |entry| entry.id == id) {
-                let (entry, _) = found.remove();
-                self.totals.evicted += 1;
-                self.totals.forget(&entry);
-            }
+    /// Puts a state in place: an established one, or a stub.
+    pub(super) fn put(&mut self, meta: Meta, state: EntityState) {
+        if meta.is_established() {
+            self.establish(meta, state);
+        } else if let Some(kind) = self.kinds.get(meta.id.kind.index()) {
+            let stub = Stub::pack(meta, &state, kind.parts());
+            self.totals.add_stub(&stub);
+            self.stubs.insert_unique(hash(meta.id), stub, |stub| hash(stub.meta.id));
         }
     }
+
+    fn establish(&mut self, meta: Meta, state: EntityState) {
+        let Some(kind) = self.kinds.get(meta.id.kind.index()) else { return };
+        let weight = entry_weight(&state, &kind.layout);
+        self.totals.add(meta.id, weight);
+        self.table.insert_unique(hash(meta.id), Box::new(Entry { meta, weight, state }), |entry| hash(entry.meta.id));
+    }
+}
+
+/// Bytes of an established entity, by content.
+fn entry_weight(state: &EntityState, layout: &Layout) -> u64 {
+    (OVERHEAD + size_of::<Entry>() - size_of::<EntityState>() + state.bytes(layout)) as u64
 }
 
 impl Totals {
-    fn forget(&mut self, entry: &Entry) {
-        let kind = entry.id.kind.index();
+    /// Bytes held.
+    pub(super) fn held(&self) -> u64 {
+        self.bytes.iter().sum()
+    }
+
+    fn of(&mut self, id: EntityId, change: impl FnOnce(&mut u64, &mut u64)) {
+        let kind = id.kind.index();
         if let (Some(entities), Some(bytes)) = (self.entities.get_mut(kind), self.bytes.get_mut(kind)) {
-            *entities -= 1;
-            *bytes -= entry.weight;
+            change(entities, bytes);
         }
+    }
+
+    fn add(&mut self, id: EntityId, weight: u64) {
+        self.of(id, |entities, bytes| (*entities, *bytes) = (*entities + 1, *bytes + weight));
+    }
+
+    pub(super) fn remove(&mut self, id: EntityId, weight: u64) {
+        self.of(id, |entities, bytes| (*entities, *bytes) = (*entities - 1, *bytes - weight));
+    }
+
+    fn weigh(&mut self, id: EntityId, before: u64, after: u64) {
+        self.of(id, |_, bytes| *bytes = *bytes + after - before);
+    }
+
+    fn add_stub(&mut self, stub: &Stub) {
+        self.stubs += 1;
+        self.stub_bytes += stub.weight();
+        self.add(stub.meta.id, stub.weight());
+    }
+
+    pub(super) fn remove_stub(&mut self, stub: &Stub) {
+        self.stubs -= 1;
+        self.stub_bytes -= stub.weight();
+        self.remove(stub.meta.id, stub.weight());
     }
 }
 
-impl Entry {
-    fn expired(&self, layout: &Layout, now: Timestamp) -> bool {
+impl Meta {
+    fn new(id: EntityId, moment: Moment, generation: u32) -> Self {
+        Self { id, standing: 0, generation, last: moment.sequence.0, touched: moment.now, proved: 0 }
+    }
+
+    fn is_established(&self) -> bool {
+        self.standing > PROBATION
+    }
+
+    pub(super) fn expired(&self, layout: &Layout, now: Timestamp) -> bool {
         now.micros_since(self.touched) > layout.ttl()
     }
 
     /// Marks the identity as proved when the event proves it; the mark holds as long as the history would.
-    fn prove(&mut self, layout: &Layout, event: &Event, moment: Moment) {
+    fn prove(&mut self, state: &mut EntityState, layout: &Layout, (event, moment): (&Event, Moment)) {
         if event.proves {
-            self.mark_proved(moment);
+            self.mark_proved(state, moment);
             // Nothing lapses here: in a batch an earlier decision is yet to come, and it must find what was there at its time.
             let until = moment.now.plus(layout.plan().ttl);
-            self.state.change_slot(PROVED, SlotChange::Mark { until }, Timestamp::from_micros(i64::MIN));
+            state.change_slot(PROVED, SlotChange::Mark { until }, Timestamp::from_micros(i64::MIN));
         }
     }
 
-    fn mark_proved(&mut self, moment: Moment) {
-        let holds = matches!(self.state.slot(PROVED), Some(Slot::Mark { until }) if until > moment.now);
+    fn mark_proved(&mut self, state: &EntityState, moment: Moment) {
+        let holds = matches!(state.slot(PROVED), Some(Slot::Mark { until }) if until > moment.now);
         if !holds {
             self.proved = moment.sequence.0;
         }

@@ -15,7 +15,7 @@ use crate::time::ManualClock;
 const START: i64 = 1_767_225_600_000_000;
 const SECOND: i64 = 1_000_000;
 
-fn plan(ttl: u64) -> EntityPlan {
+pub(super) fn plan(ttl: u64) -> EntityPlan {
     let window = Duration::from_secs(600);
     EntityPlan {
         name: "thing".into(),
@@ -34,18 +34,18 @@ fn plan(ttl: u64) -> EntityPlan {
     }
 }
 
-fn store(ttl: u64, max_bytes: u64) -> EmbeddedStore {
+pub(super) fn store(ttl: u64, max_bytes: u64) -> EmbeddedStore {
     EmbeddedStore::new(Arc::from([plan(ttl), plan(ttl)]), EmbeddedOptions { max_bytes })
 }
 
-fn entity(kind: u8, number: u64) -> EntityId {
+pub(super) fn entity(kind: u8, number: u64) -> EntityId {
     let spread = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut key = [0; 16];
     key[..8].copy_from_slice(&spread.to_le_bytes());
     EntityId { kind: EntityType(kind), key: EntityKey(key) }
 }
 
-fn events(time: i64, member: u64, entities: &[EntityId]) -> EntityEvents {
+pub(super) fn events(time: i64, member: u64, entities: &[EntityId]) -> EntityEvents {
     let event = Event {
         time: Timestamp::from_micros(time),
         weight: 1,
@@ -60,16 +60,16 @@ fn events(time: i64, member: u64, entities: &[EntityId]) -> EntityEvents {
     all
 }
 
-fn subjects(entities: &[EntityId]) -> Subjects {
+pub(super) fn subjects(entities: &[EntityId]) -> Subjects {
     Subjects::new(entities.iter().map(|id| Subject { id: *id, verified: false, name: None }))
 }
 
-fn moment(sequence: u64, seconds: i64) -> Moment {
+pub(super) fn moment(sequence: u64, seconds: i64) -> Moment {
     Moment { sequence: Sequence(sequence), now: Timestamp::from_micros(START + seconds * SECOND) }
 }
 
 /// A recorded stream over few shared entities of both types and ever new ones.
-fn steps(count: u64, seed: u64) -> Vec<Step> {
+pub(super) fn steps(count: u64, seed: u64) -> Vec<Step> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     (1..=count)
         .map(|sequence| {
@@ -83,7 +83,7 @@ fn steps(count: u64, seed: u64) -> Vec<Step> {
         .collect()
 }
 
-fn one_by_one(store: &EmbeddedStore, steps: &[Step]) -> Vec<Option<History>> {
+pub(super) fn one_by_one(store: &EmbeddedStore, steps: &[Step]) -> Vec<Option<History>> {
     steps
         .iter()
         .map(|step| match step {
@@ -97,7 +97,7 @@ fn one_by_one(store: &EmbeddedStore, steps: &[Step]) -> Vec<Option<History>> {
 }
 
 /// Bits, because NaN is not equal to itself.
-fn bits(histories: &[Option<History>]) -> Vec<Vec<(EntityId, Vec<u64>)>> {
+pub(super) fn bits(histories: &[Option<History>]) -> Vec<Vec<(EntityId, Vec<u64>)>> {
     let of = |history: &History| {
         history.entities.iter().map(|reads| (reads.entity, reads.reads.iter().map(|read| read.to_bits()).collect())).collect()
     };

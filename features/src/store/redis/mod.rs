@@ -22,6 +22,7 @@ mod skew;
 mod table;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod value;
 
 use std::sync::Arc;
@@ -45,6 +46,7 @@ use crate::time::{Clock, Timestamp, micros};
 
 pub use options::{Acknowledge, Credentials, RedisOptions, RedisOptionsError, Secret, Tls, Topology};
 pub use table::{Table, TableError};
+pub use transfer::{Created, Stored, Transfer, TransferError};
 
 use breaker::Breaker;
 use entry::Currency;
