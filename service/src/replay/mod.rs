@@ -135,7 +135,8 @@ pub fn feed(
         std::fs::metadata(&options.input).map_err(ReplayError::read(&options.input))?;
         return Err(ReplayError::read(&options.input)(source));
     }
-    let mut summary = if journal { own::replay_journal(engine, (options, None), take)? } else { foreign::replay_lines(engine, options, take)? };
+    let mut summary =
+        if journal { own::replay_journal(engine, (options, None), take)? } else { foreign::replay_lines(engine, options, take)? };
     summary.finish();
     Ok(summary)
 }

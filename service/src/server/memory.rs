@@ -185,7 +185,7 @@ impl Memory {
     pub fn decided_after(&self, turn: u64, most: usize) -> Option<(Vec<Remembered>, u64)> {
         let inner = self.inner.lock();
         let from = inner.oldest.partition_point(|(_, known, _)| *known <= turn);
-        let (_, last, _) = inner.oldest.range(from..).take(most).last()?;
+        let (_, last, _) = inner.oldest.range(from..).take(most).next_back()?;
         let decided = inner.oldest.range(from..).take(most).filter_map(|(at, turn, id)| match inner.known.get(id) {
             Some(Known { digest, turn: known, state: State::Decided(verdict) }) if known == turn => {
                 Some(Remembered { id: id.to_string(), digest: *digest, at_us: at.micros(), verdict: verdict.bytes() })

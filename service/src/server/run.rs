@@ -279,7 +279,9 @@ impl Running {
         }
         let closed = tokio::task::spawn_blocking(move || {
             match last_snapshot {
-                Some(data) => snapshots::take(&service, &data),
+                Some(data) => {
+                    snapshots::take(&service, &data);
+                }
                 None => service.snapshots.stop(),
             }
             let now = service.engine.clock().now();

@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::journal;
 use crate::replay::{Progress, Resume};
 use crate::score::Engine;
-use crate::snapshot::{self, Opened, PART, SnapshotError, Sessions, Verdicts, Writer, tag};
+use crate::snapshot::{self, Opened, PART, Sessions, SnapshotError, Verdicts, Writer, tag};
 
 /// Longest wait for transactions that the cut found under way.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -85,9 +85,24 @@ pub async fn run(service: Arc<Service>, config: Config) {
     }
 }
 
-/// Takes one now; a failure is logged and counted, and costs nothing but a longer restart.
-pub fn take(service: &Service, data: &Path) {
-    let Some(store) = service.engine.store.embedded() else { return };
+/// Takes one now and deletes all that came before it: what was forgotten on request must not come back with an older one. False when none
+/// could be taken; then nothing is left, and a restart replays the journal.
+pub fn renew(service: &Service, data: &Path) -> std::io::Result<bool> {
+    let folder = snapshot::folder(data);
+    let taken = !snapshot::files(&folder)?.is_empty() && take(service, data);
+    for (_, path) in snapshot::files(&folder)?.into_iter().skip(usize::from(taken)) {
+        match std::fs::remove_file(path) {
+            // Deleted by itself meanwhile.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed?,
+        }
+    }
+    Ok(taken)
+}
+
+/// Takes one now; a failure is logged and counted, and costs nothing but a longer restart. Whether one was taken.
+pub fn take(service: &Service, data: &Path) -> bool {
+    let Some(store) = service.engine.store.embedded() else { return false };
     let folder = snapshot::folder(data);
     let _one_at_a_time = service.snapshots.taking.lock();
     let began = now();
@@ -101,11 +116,13 @@ pub fn take(service: &Service, data: &Path) {
             snapshots.at.store(cut.moment.now.micros(), Ordering::Relaxed);
             let entities = snapshots.entities.load(Ordering::Relaxed);
             tracing::info!(sequence = cut.moment.sequence.0, entities, bytes, millis, "snapshot taken");
+            true
         }
-        Err(SnapshotError::Stopping) => {}
+        Err(SnapshotError::Stopping) => false,
         Err(error) => {
             service.snapshots.failed.fetch_add(1, Ordering::Relaxed);
             tracing::error!(%error, "no snapshot was taken; the one before stays");
+            false
         }
     }
 }
@@ -128,6 +145,8 @@ fn write(service: &Service, store: &EmbeddedStore, folder: &Path) -> Result<(Cut
         let histories = settle(store, &cut)?;
         writer.part(tag::HISTORIES, &snapshot::histories(&histories)).map_err(SnapshotError::write(&path))?;
         verdicts(service, &mut writer).and_then(|()| sessions(engine, &mut writer)).map_err(SnapshotError::write(&path))?;
+        // INVARIANT: the journal on the disk reaches as far as any snapshot that has its name, so that either gives the same store.
+        engine.journal().flush();
         writer.part(tag::END, b"end").and_then(|()| writer.finish()).map_err(failed)
     };
     let bytes = fill().inspect_err(|_| store.forget_cut())?;
@@ -135,12 +154,7 @@ fn write(service: &Service, store: &EmbeddedStore, folder: &Path) -> Result<(Cut
     Ok((cut, bytes))
 }
 
-fn entities(
-    service: &Service,
-    store: &EmbeddedStore,
-    (cut, path): (&Cut, &Path),
-    writer: &mut Writer,
-) -> Result<(), SnapshotError> {
+fn entities(service: &Service, store: &EmbeddedStore, (cut, path): (&Cut, &Path), writer: &mut Writer) -> Result<(), SnapshotError> {
     let mut content = Vec::with_capacity(PART + (64 << 10));
     let mut count = 0;
     let marks = store.save(cut, |some| {
@@ -230,11 +244,7 @@ pub fn restore(service: &Service, config: &Config, options: &ServeOptions) -> Re
 ///
 /// # Errors
 /// When the snapshot cannot be used.
-pub fn restore_one(
-    engine: &Engine,
-    (path, journal): (&PathBuf, &Path),
-    shown: bool,
-) -> Result<Option<snapshot::Restored>, SnapshotError> {
+pub fn restore_one(engine: &Engine, (path, journal): (&PathBuf, &Path), shown: bool) -> Result<Option<snapshot::Restored>, SnapshotError> {
     let Some(store) = engine.store.embedded() else { return Ok(None) };
     let mut reader = snapshot::Reader::open(path).map_err(SnapshotError::broken(path))?;
     let header = snapshot::read_header(&mut reader).map_err(SnapshotError::broken(path))?;

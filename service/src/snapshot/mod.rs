@@ -6,6 +6,8 @@
 
 mod file;
 mod parts;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::{Path, PathBuf};

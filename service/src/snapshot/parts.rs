@@ -163,11 +163,7 @@ pub fn histories(all: &[History]) -> Vec<u8> {
 pub fn histories_from(bytes: &[u8]) -> Result<Vec<History>, prost::DecodeError> {
     let reads = |wire: WireReads| {
         let entity = EntityId { kind: EntityType(u8::try_from(wire.kind).ok()?), key: key(&wire.key)? };
-        Some(EntityReads {
-            entity,
-            lateness: f64::from_bits(wire.lateness),
-            reads: wire.reads.into_iter().map(f64::from_bits).collect(),
-        })
+        Some(EntityReads { entity, lateness: f64::from_bits(wire.lateness), reads: wire.reads.into_iter().map(f64::from_bits).collect() })
     };
     let one = |wire: WireHistory| History {
         moment: Moment { sequence: Sequence(wire.sequence), now: Timestamp::from_micros(wire.now_us) },

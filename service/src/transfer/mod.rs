@@ -140,7 +140,9 @@ impl Moved {
 fn hasher(data: &Path) -> Result<Hasher, MoveError> {
     let failed = |reason: String| MoveError::Data { path: data.to_path_buf(), reason };
     if !data.join("telltale.key").is_file() {
-        return Err(failed("it has no `telltale.key`; allowed: the data directory of a scorer, or a folder with a copy of its key".to_owned()));
+        return Err(failed(
+            "it has no `telltale.key`; allowed: the data directory of a scorer, or a folder with a copy of its key".to_owned(),
+        ));
     }
     token::keyring(data).map(|keys| keys.hasher()).map_err(|error| failed(error.to_string()))
 }
@@ -274,11 +276,7 @@ pub fn import(config: &Config, path: &Path, shown: bool) -> Result<Moved, MoveEr
 }
 
 /// Gives every row to `take`, a group at a time.
-fn each(
-    (path, reader): (&Path, &Reader),
-    shown: bool,
-    mut take: impl FnMut(Vec<Row>) -> Result<(), MoveError>,
-) -> Result<(), MoveError> {
+fn each((path, reader): (&Path, &Reader), shown: bool, mut take: impl FnMut(Vec<Row>) -> Result<(), MoveError>) -> Result<(), MoveError> {
     let bar = Progress::new(Some(reader.groups() as u64), shown);
     for group in 0..reader.groups() {
         take(reader.group(group).map_err(|source| MoveError::File { path: path.to_path_buf(), source })?)?;

@@ -74,7 +74,8 @@ impl Writer {
             let column = Type::primitive_type_builder(name, Physical::BYTE_ARRAY).with_repetition(Repetition::REQUIRED);
             column.with_logical_type(Some(LogicalType::String)).build().map(Arc::new)
         };
-        let plain = |name: &str, physical| Type::primitive_type_builder(name, physical).with_repetition(Repetition::REQUIRED).build().map(Arc::new);
+        let plain =
+            |name: &str, physical| Type::primitive_type_builder(name, physical).with_repetition(Repetition::REQUIRED).build().map(Arc::new);
         let [kind, key, blob, numbers @ ..] = COLUMNS;
         let mut fields = vec![text(kind)?, text(key)?, plain(blob, Physical::BYTE_ARRAY)?];
         for name in numbers {
@@ -247,7 +248,7 @@ mod tests {
         let path = folder.path().join("state.parquet");
         let origin = Origin { schema: "s".to_owned(), key_id: 3, key_check: "k".to_owned(), sequence: 70_000, now_us: -5 };
         let row = |number: u64| Row {
-            kind: if number % 2 == 0 { "user" } else { "address" }.to_owned(),
+            kind: if number.is_multiple_of(2) { "user" } else { "address" }.to_owned(),
             key: u128::from(number).to_be_bytes(),
             blob: number.to_le_bytes()[..usize::try_from(number % 9).unwrap()].to_vec(),
             last: number,

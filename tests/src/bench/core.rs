@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use hdrhistogram::Histogram;
@@ -21,7 +22,7 @@ use telltale_service::in_force::{InForce, PolicySource};
 use telltale_service::journal::Journal;
 use telltale_service::score::{Engine, Parts};
 
-use super::{Bar, Failure, Row, forest, median, rules, size};
+use super::{Bar, Failure, Row, forest, median, memory, rules, size};
 use crate::traffic::Traffic;
 
 /// The schema that the bar is about.
@@ -75,13 +76,18 @@ fn measure(case: Case, models: &Path) -> Result<Vec<Row>, Failure> {
     let models = models.join(schema.digest());
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let mut bench = Bench::new(schema, entities / ENTITIES_A_CLIENT)?;
+    let before = memory::resident()?;
     bench.fill()?;
+    let memory = memory::rows(name, (&bench.engine.store, &bench.engine.schema), memory::resident()? - before);
     let vectors = runtime.block_on(bench.score(20_000))?.vectors;
     let bundle = forest::trained(&bench.engine.schema, &vectors, &models)?;
     let force = bench.engine.in_force().with_bundle(bundle);
     bench.engine.put_in_force(force);
     runtime.block_on(bench.score(measured / 10))?;
     let runs = (0..RUNS).map(|_| runtime.block_on(bench.score(measured / RUNS))).collect::<Result<Vec<Run>, _>>()?;
+    let snapshot = Snapshot::begin(&bench.engine);
+    let during = runtime.block_on(bench.score(measured / RUNS))?;
+    let (seconds, saved) = snapshot.finish()?;
     let stats = bench.engine.store.stats();
     let (held, bytes): (u64, u64) = (stats.entities.iter().sum(), stats.bytes.iter().sum());
     let over = |figure: &dyn Fn(&Run) -> f64| median(runs.iter().map(figure).collect());
@@ -104,16 +110,49 @@ fn measure(case: Case, models: &Path) -> Result<Vec<Row>, Failure> {
         let p50 = |run: &Run| run.stages.get(step).map_or(f64::NAN, |stage| quantile_us(stage, 0.5));
         figures.push(row(&format!("p50 of {title}"), over(&p50), "µs"));
     }
+    let beside = |quantile: f64| over(&|run| quantile_us(&run.latency, quantile));
+    let while_saved = |quantile: f64| quantile_us(&during.latency, quantile);
+    figures.extend([
+        row("a snapshot of all of it", seconds, "s"),
+        row("its size before compression", saved as f64 / 1e6, "MB"),
+        row("p50 while it is taken", while_saved(0.5), "µs").beside("without", beside(0.5)),
+        row("p99 while it is taken", while_saved(0.99), "µs").beside("without", beside(0.99)),
+        row("p99.9 while it is taken", while_saved(0.999), "µs").beside("without", beside(0.999)).goal(Bar::AtMost(1_000.0)),
+    ]);
+    figures.extend(memory);
     Ok(figures)
 }
 
 struct Bench {
-    engine: Engine<EmbeddedStore>,
+    engine: Arc<Engine<EmbeddedStore>>,
     clock: Arc<ManualClock>,
     traffic: Traffic,
     clients: usize,
     now: i64,
     sequence: u64,
+}
+
+/// A snapshot that is taken in a thread of its own, and goes nowhere.
+struct Snapshot(JoinHandle<Result<(f64, usize), &'static str>>);
+
+impl Snapshot {
+    #[expect(clippy::disallowed_methods, reason = "a bench measures its own time")]
+    fn begin(engine: &Arc<Engine<EmbeddedStore>>) -> Self {
+        let engine = Arc::clone(engine);
+        Self(std::thread::spawn(move || {
+            let (began, mut bytes) = (Instant::now(), 0);
+            let cut = engine.store.cut().ok_or("transactions of an earlier cut are under way")?;
+            engine.store.save::<&'static str>(&cut, |some| {
+                bytes += some.len();
+                Ok(())
+            })?;
+            Ok((began.elapsed().as_secs_f64(), bytes))
+        }))
+    }
+
+    fn finish(self) -> Result<(f64, usize), Failure> {
+        Ok(self.0.join().map_err(|_| "the snapshot's thread panicked")??)
+    }
 }
 
 struct Run {
@@ -133,7 +172,7 @@ impl Bench {
         let source = PolicySource { mode: None, files: pack };
         let clock = Arc::new(ManualClock::at(Timestamp::from_micros(START)));
         let max_bytes = 12 << 30;
-        let engine = Engine::new(Parts {
+        let engine = Arc::new(Engine::new(Parts {
             store: EmbeddedStore::new(schema.plans(), EmbeddedOptions { max_bytes }),
             force: InForce::new(policy, source, Bundle::none(), &schema),
             schema,
@@ -141,7 +180,7 @@ impl Bench {
             clock: clock.clone(),
             calibration_rows: 20_000,
             journal: Journal::default(),
-        });
+        }));
         Ok(Self {
             engine,
             clock,

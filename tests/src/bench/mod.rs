@@ -6,6 +6,7 @@ pub mod core;
 pub mod flood;
 pub mod forest;
 pub mod grpc;
+pub mod memory;
 pub mod models;
 pub mod proxy;
 pub mod replay;

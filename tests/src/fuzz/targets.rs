@@ -8,6 +8,9 @@ use telltale_features::door::Door;
 use telltale_features::expr::{Predicate, Program, Row};
 use telltale_features::hash::Keyring;
 use telltale_features::schema::Schema;
+use telltale_features::store::embedded::{EmbeddedOptions, EmbeddedStore, Record as SnapshotRecord};
+use telltale_features::store::{Moment, Order, Sequence};
+use telltale_features::time::Timestamp;
 use telltale_models::CalibrationTable;
 use telltale_models::calibration::conformal;
 use telltale_models::forest::{self, Branch, Forest, Trees};
@@ -35,6 +38,7 @@ pub fn all() -> Vec<Target> {
         json_lines(),
         access_log(),
         journal(),
+        snapshot(),
         feature_yaml(),
         policy_yaml(),
         cel(),
@@ -82,6 +86,40 @@ fn access_log() -> Target {
         }
     };
     Target { name: "access-log", seeds: vec![combined.as_bytes().to_vec(), nginx.as_bytes().to_vec()], run: Box::new(run) }
+}
+
+/// Entities of a snapshot: what is taken stands there as it is written, and a store takes it or refuses it.
+fn snapshot() -> Target {
+    let schema = Schema::shipped();
+    let filled = || EmbeddedStore::new(schema.plans(), EmbeddedOptions::default());
+    let (store, door) = (filled(), Door::new(Arc::new(Schema::shipped()), keyring().hasher()));
+    let mut traffic = Traffic::new(5, 3);
+    for sequence in 1..=40 {
+        let admitted = convert::transaction(traffic.next_transaction(), "seed").ok().and_then(|(tx, _)| door.admit(tx).ok());
+        let moment = Moment { sequence: Sequence(sequence), now: Timestamp::from_micros(1_790_000_000_000_000) };
+        admitted.map(|admitted| store.observe_now(schema.events(&admitted), Order::Recorded(moment)));
+    }
+    let mut seed = Vec::new();
+    let saved = store.cut().map(|cut| {
+        store.save::<()>(&cut, |some| {
+            seed.extend_from_slice(some);
+            Ok(())
+        })
+    });
+    assert!(matches!(saved, Some(Ok(_))) && !seed.is_empty(), "the seed could not be made");
+    let run = move |bytes: &[u8]| {
+        let (mut rest, mut again) = (bytes, Vec::new());
+        let store = EmbeddedStore::new(schema.plans(), EmbeddedOptions { max_bytes: 1 << 20 });
+        while let Some(record) = SnapshotRecord::take(&mut rest) {
+            record.put(&mut again);
+            if store.restore(&record).is_err() {
+                break;
+            }
+        }
+        assert!(bytes.starts_with(&again), "a record is not as it stood");
+        assert!(store.digest().len() == 64);
+    };
+    Target { name: "snapshot", seeds: vec![seed], run: Box::new(run) }
 }
 
 /// A journal's file: whatever stands in it, reading ends and each number comes at most once, in order.

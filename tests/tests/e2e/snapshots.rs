@@ -26,7 +26,8 @@ fn sections(folder: &Path) -> String {
 
 fn snapshots(data: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(data.join("snapshots")) else { return Vec::new() };
-    let mut all: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|end| end == "tts")).collect();
+    let mut all: Vec<PathBuf> =
+        entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|end| end == "tts")).collect();
     all.sort();
     all
 }
@@ -36,7 +37,11 @@ fn copy(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() { copy(&entry.path(), &target) } else { drop(std::fs::copy(entry.path(), target).unwrap()) }
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
     }
 }
 
@@ -87,9 +92,9 @@ async fn traffic(scorer: &Scorer, until: impl Future<Output = ()>) -> Vec<(Trans
 }
 
 /// What a verdict says, apart from when it was made.
-fn told(verdict: &Verdict) -> (f64, i32, Vec<(String, Option<u64>, String)>) {
-    let reasons = verdict.reasons.iter().map(|reason| (reason.feature.clone(), reason.value.map(f64::to_bits), reason.text.clone()));
-    (verdict.risk, verdict.action, reasons.collect())
+fn told(verdict: &Verdict) -> String {
+    let reasons: Vec<_> = verdict.reasons.iter().map(|reason| (&reason.feature, reason.value.map(f64::to_bits), &reason.text)).collect();
+    format!("{} {} {reasons:?}", verdict.risk, verdict.action)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -116,9 +121,8 @@ async fn a_killed_scorer_restarts_from_its_snapshot_as_from_the_whole_journal() 
     std::fs::File::options().write(true).open(&newest).unwrap().set_len(half).unwrap();
 
     let file = |name: &str| folder.path().join(format!("{name}.parquet"));
-    let [by_snapshot, by_journal, by_older] = [("data", &data), ("whole", &whole), ("broken", &broken)].map(|(name, data)| {
-        export(&scorer.config, data, &file(name))
-    });
+    let [by_snapshot, by_journal, by_older] =
+        [("data", &data), ("whole", &whole), ("broken", &broken)].map(|(name, data)| export(&scorer.config, data, &file(name)));
     assert!(by_journal.len() > 100, "{} entities of {} transactions", by_journal.len(), answered.len());
     assert_eq!(by_snapshot, by_journal, "the newest snapshot and the journal after it");
     assert_eq!(by_older, by_journal, "the older snapshot and more of the journal");
@@ -129,7 +133,8 @@ async fn a_killed_scorer_restarts_from_its_snapshot_as_from_the_whole_journal() 
     assert!(words.contains("snapshot read") && words.contains("% of the snapshot") && words.contains("replayed"), "{words}");
     let other = folder.path().join("other");
     copy(&whole, &other.join("data"));
-    let replayed = Scorer::start_at(&other, &format!("{}[store]\nsnapshot_minutes = 0\n", acting_policy(&other)), Addresses::free().unwrap()).unwrap();
+    let replayed =
+        Scorer::start_at(&other, &format!("{}[store]\nsnapshot_minutes = 0\n", acting_policy(&other)), Addresses::free().unwrap()).unwrap();
     let (one, two) = (restarted.client().await, replayed.client().await);
     let mut later = Traffic::new(7, CLIENTS);
     for number in 0..200 {
@@ -193,7 +198,11 @@ async fn state_moves_to_redis_and_back_and_keeps_every_read() {
 
     let redis = Redis::start(folder.path(), &[]).unwrap();
     let in_redis = path("redis.toml");
-    std::fs::write(&in_redis, format!("data = {:?}\n[store]\nkind = \"redis\"\n[store.redis]\naddresses = [\"{}\"]\n", scorer.data, redis.address)).unwrap();
+    std::fs::write(
+        &in_redis,
+        format!("data = {:?}\n[store]\nkind = \"redis\"\n[store.redis]\naddresses = [\"{}\"]\n", scorer.data, redis.address),
+    )
+    .unwrap();
     let moved = |step: &str, file: &str, config: &Path, data: &Path| -> serde_json::Value {
         let (file, config, data) = (path(file), config.to_str().unwrap(), data.to_str().unwrap());
         let told = telltale_ok(&["state", step, file.to_str().unwrap(), "--config", config, "--data", data, "--output", "json"]);
@@ -225,7 +234,15 @@ async fn state_moves_to_redis_and_back_and_keeps_every_read() {
     std::fs::write(path("stranger/telltale.key"), [&[1, 0, 0, 0][..], &[7; 32]].concat()).unwrap();
     for (data, words) in refusals {
         let file = path("before.parquet");
-        let refused = telltale(&["state", "import", file.to_str().unwrap(), "--config", scorer.config.to_str().unwrap(), "--data", data.to_str().unwrap()]);
+        let refused = telltale(&[
+            "state",
+            "import",
+            file.to_str().unwrap(),
+            "--config",
+            scorer.config.to_str().unwrap(),
+            "--data",
+            data.to_str().unwrap(),
+        ]);
         let told = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(refused.status.code() == Some(64) && told.contains(words), "{told}");
     }

@@ -30,7 +30,9 @@ fn an_entity_is_established_by_its_third_transaction() {
     };
     assert_eq!([step(true), step(false), step(true), step(false)], [1; 4], "two transactions with their outcomes");
     assert_eq!(step(true), 0);
-    let aggregate = EntityEvents { events: events(0, 5, &[entity(0, 2)]).events.into_iter().map(|(id, event)| (id, Event { weight: 500, ..event })).collect() };
+    let aggregate = EntityEvents {
+        events: events(0, 5, &[entity(0, 2)]).events.into_iter().map(|(id, event)| (id, Event { weight: 500, ..event })).collect(),
+    };
     store.observe_now(aggregate, Order::Recorded(moment(9, 0)));
     assert_eq!(store.stats().probation, 0, "an aggregate stands for many");
     assert_eq!(store.stats().entities, [2, 0]);
@@ -150,6 +152,7 @@ fn a_restored_store_goes_on_as_if_it_had_never_ended() {
 }
 
 /// What a thread did: a transaction's events as applied and its history, or a decision.
+#[expect(clippy::large_enum_variant, reason = "as many of the one as of the other")]
 enum Done {
     Observed(EntityEvents, History),
     Decided([EntityId; 2], Moment),
@@ -256,7 +259,10 @@ fn a_cut_under_traffic_is_exact() {
         for history in straddling {
             let same = |done: &&Done| matches!(done, Done::Observed(_, known) if known.moment == history.moment);
             let known = record.iter().find(same);
-            assert!(history.moment.sequence <= cut.moment.sequence && matches!(known, Some(Done::Observed(_, known)) if bits(&[Some(known.clone())]) == bits(&[Some(history.clone())])));
+            assert!(
+                history.moment.sequence <= cut.moment.sequence
+                    && matches!(known, Some(Done::Observed(_, known)) if bits(&[Some(known.clone())]) == bits(&[Some(history.clone())]))
+            );
         }
         rest.iter().for_each(|done| done.again(&again));
         assert_eq!(again.digest(), live.digest(), "from {cut:?} on");

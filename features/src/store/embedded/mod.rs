@@ -169,6 +169,13 @@ impl EmbeddedStore {
         }
     }
 
+    /// Every entity with the bytes that it takes in memory and those of its blob, shard by shard.
+    pub fn for_each_size(&self, mut each: impl FnMut(EntityId, u64, usize)) {
+        for shard in &self.shards {
+            shard.lock().sizes().for_each(|(entity, memory, blob)| each(entity, memory, blob));
+        }
+    }
+
     /// Digest of the whole store, 64 hex digits: entities in order, each with its blob.
     pub fn digest(&self) -> String {
         let mut hasher = blake3::Hasher::new();

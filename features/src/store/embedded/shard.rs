@@ -106,6 +106,13 @@ impl Shard {
         self.table.iter().map(|entry| entry.meta.id).chain(self.stubs.iter().map(|stub| stub.meta.id))
     }
 
+    /// Every entity with the bytes that it takes in memory and those of its blob.
+    pub(super) fn sizes(&self) -> impl Iterator<Item = (EntityId, u64, usize)> + '_ {
+        let blob = |id: EntityId| self.blob(id).map_or(0, |blob| blob.len());
+        let established = self.table.iter().map(move |entry| (entry.meta.id, entry.weight, blob(entry.meta.id)));
+        established.chain(self.stubs.iter().map(move |stub| (stub.meta.id, stub.weight(), blob(stub.meta.id))))
+    }
+
     /// The blob of an entity.
     pub(super) fn blob(&self, entity: EntityId) -> Option<Vec<u8>> {
         let kind = self.kinds.get(entity.kind.index())?;
