@@ -14,6 +14,7 @@
     )
 )]
 
+pub mod claim;
 pub mod cli;
 pub mod config;
 pub mod convert;
@@ -30,3 +31,4 @@ pub mod setup;
 pub mod simulate;
 pub mod token;
 pub mod verdict;
+pub mod warming;

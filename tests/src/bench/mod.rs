@@ -7,6 +7,7 @@ pub mod forest;
 pub mod grpc;
 pub mod models;
 pub mod proxy;
+pub mod redis;
 pub mod replay;
 mod rules;
 

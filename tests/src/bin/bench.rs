@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use telltale_tests::bench::{self, Failure, Row};
 
-const ALL: [&str; 5] = ["core", "models", "grpc", "proxy", "replay"];
+const ALL: [&str; 6] = ["core", "models", "grpc", "proxy", "replay", "redis"];
 
 fn main() -> ExitCode {
     let named: Vec<String> = std::env::args().skip(1).collect();
@@ -46,6 +46,7 @@ fn measure(name: &str) -> Result<Vec<Row>, Failure> {
         "core" => bench::core::run(&folder),
         "models" => bench::models::run(&folder),
         "grpc" => runtime.block_on(bench::grpc::run(&folder)),
+        "redis" => runtime.block_on(bench::redis::run(&folder)),
         "proxy" => runtime.block_on(bench::proxy::run(&folder)),
         _ => bench::replay::run(&folder),
     }
