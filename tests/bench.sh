@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the benches (all, or those named: core models grpc proxy replay), prints one table, writes target/bench/summary.json.
+# Runs the benches (all, or those named: core models grpc proxy replay redis), prints one table, writes target/bench/summary.json.
 # A bar that fails prints as failing and does not stop the run.
 set -euo pipefail
 cd "$(dirname "$0")/.."

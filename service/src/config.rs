@@ -232,6 +232,8 @@ section! {
         acknowledge: String = "async".to_owned(),
         /// Redis replicas that must have it.
         replicas: u32 = 0,
+        /// Whether a transaction that several scorers are given counts once.
+        idempotency: String = "local".to_owned(),
     }
 }
 
@@ -401,6 +403,7 @@ impl Config {
             ("store.kind", &self.store.kind, &["embedded", "redis"][..], "embedded, redis"),
             ("store.redis.topology", &redis.topology, &["single", "sentinel", "cluster"], "single, sentinel, cluster"),
             ("store.redis.acknowledge", &redis.acknowledge, &["async", "sync"], "async, sync"),
+            ("store.redis.idempotency", &redis.idempotency, &["local", "strict"], "local, strict"),
         ] {
             if !allowed.contains(&value.as_str()) {
                 return refuse(key, value, words);
@@ -470,6 +473,7 @@ mod tests {
             ("[policy]\nmode = \"loud\"", &["policy.mode", "loud", "monitor"]),
             ("[store]\nkind = \"etcd\"", &["store.kind", "etcd", "embedded, redis"]),
             ("[store.redis]\ntopology = \"ring\"", &["store.redis.topology", "ring", "sentinel"]),
+            ("[store.redis]\nidempotency = \"loose\"", &["store.redis.idempotency", "loose", "local, strict"]),
             ("[store.redis]\nflush_ms = 0", &["store.redis.flush_ms", "`0`", "5 to 10,000"]),
             ("[store.redis]\naddresses = [\"u:secret@h:1\"]", &["store.redis.addresses", "h:1", "password_file"]),
             ("[store.redis]\nkey = \"k\"", &["store.redis.certificate", "both or none"]),

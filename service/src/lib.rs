@@ -14,6 +14,7 @@
     )
 )]
 
+pub mod claim;
 pub mod cli;
 pub mod config;
 pub mod convert;
@@ -32,3 +33,4 @@ pub mod snapshot;
 pub mod token;
 pub mod transfer;
 pub mod verdict;
+pub mod warming;

@@ -15,7 +15,7 @@ use telltale_features::hash::Hasher;
 use telltale_features::kernel::slots::PolicyState;
 use telltale_features::schema::{Fields, Schema};
 use telltale_features::store::any::AnyStore;
-use telltale_features::store::{Happening, History, Moment, Order, Sequence, Store};
+use telltale_features::store::{Claim, Happening, History, Moment, Order, Sequence, Store};
 use telltale_features::time::{Clock, Timestamp};
 use telltale_features::vector::FeatureVector;
 use telltale_models::{Absent, Asked, Attribution, Calibrated, Calibrator, CalibratorOptions, Finished, Lane, Scores};
@@ -147,7 +147,10 @@ impl<S: Store> Engine<S> {
         watch.lap(|timings| &mut timings.extract_us);
         let assessed = self.assess(&force, vector, &self.asked(&admitted, lane, &[])); // what the models say
         watch.lap(|timings| &mut timings.score_us);
-        let (decision, decided) = self.decide(&force, (&admitted, &fields), &assessed).await; // what to do about it
+        let (decision, decided) = match history.claim {
+            Claim::Lost(_) => self.consider(&force, (&admitted, &fields), &assessed, history.moment).await, // another scorer's
+            Claim::Unasked | Claim::Won => self.decide(&force, (&admitted, &fields), &assessed).await,      // what to do about it
+        };
         watch.lap(|timings| &mut timings.decide_us);
         passage.decided(&history, decided);
         drop(passage);
@@ -173,9 +176,12 @@ impl<S: Store> Engine<S> {
     /// Applies the transaction in the order of everything and reads what its entities did before.
     pub async fn observe(&self, (admitted, fields): Told<'_>, order: Order<'_>) -> History {
         let retell = |time| self.schema.events_at(admitted, 1, time);
-        let happening = Happening::new(self.schema.events_of(admitted, fields, 1), &retell);
+        let claim = self.claim(admitted);
+        let happening = Happening::new(self.schema.events_of(admitted, fields, 1), &retell).claimed(claim.as_deref());
         let history = self.store.observe(happening, order).await;
-        self.record_observed(admitted, &history);
+        if !matches!(history.claim, Claim::Lost(_)) {
+            self.record_observed(admitted, &history);
+        }
         history
     }
 
@@ -246,7 +252,7 @@ impl<S: Store> Engine<S> {
     /// Offers the scores to on-site calibration; returns what this transaction completed.
     pub fn learn(&self, scored: &Scored) -> Vec<Finished> {
         let scores = &scored.assessed.scores;
-        if !is_calibrating(scores) {
+        if scored.is_elsewhere() || !is_calibrating(scores) {
             return Vec::new();
         }
         let ruled = scored.decision.rules.iter().any(|rule| rule.score > 0.0);

@@ -165,6 +165,7 @@ pub fn redis_options(config: &Config) -> Result<RedisOptions, SetupError> {
     options.flush_every = Duration::from_millis(redis.flush_ms);
     options.flush_deadline = Duration::from_millis(redis.flush_deadline_ms);
     options.lag = Duration::from_millis(redis.lag_ms);
+    options.claims = (redis.idempotency == "strict").then(|| Duration::from_secs(config.idempotency.seconds.max(1)));
     options.acknowledge = match redis.acknowledge.as_str() {
         "sync" => Acknowledge::Synchronous { replicas: redis.replicas },
         _ => Acknowledge::Asynchronous,

@@ -11,5 +11,6 @@ pub mod pacer;
 pub mod process;
 pub mod redis;
 pub mod stand;
+mod tcp_proxy;
 pub mod traffic;
 pub mod web;

@@ -1,5 +1,4 @@
-//! Real Redis on loopback: one server, a master with Sentinels, a Cluster of six, started and stopped by their own process ids; and a
-//! TCP proxy that delays or loses what passes.
+//! Real Redis on loopback: one server, a master with Sentinels, a Cluster of six, started and stopped by their own process ids.
 //!
 //! A missing program is an error that says how to install it, never a skipped test.
 
@@ -7,16 +6,13 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
 
 use crate::process::{Process, free_address};
+
+pub use crate::tcp_proxy::TcpProxy;
 
 /// A program of Debian's `redis-server` and `redis-tools`.
 fn program(name: &str) -> io::Result<Command> {
@@ -109,6 +105,24 @@ impl Redis {
     /// When `redis-cli` cannot be run.
     pub fn command(&self, arguments: &[&str]) -> io::Result<String> {
         redis_cli(self.address, arguments)
+    }
+
+    /// A number out of one section of `INFO`.
+    ///
+    /// # Errors
+    /// When it does not answer, or has no such number.
+    pub fn info(&self, section: &str, name: &str) -> io::Result<f64> {
+        let told = self.command(&["INFO", section])?;
+        let found = told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        found.and_then(|text| text.trim().parse().ok()).ok_or_else(|| io::Error::other(format!("no {name} in {told}")))
+    }
+
+    /// Its processor time so far, microseconds.
+    ///
+    /// # Errors
+    /// As [`Redis::info`].
+    pub fn cpu_us(&self) -> io::Result<f64> {
+        Ok((self.info("cpu", "used_cpu_user")? + self.info("cpu", "used_cpu_sys")?) * 1e6)
     }
 
     fn wait_for(&self, wanted: &str, arguments: &[&str]) -> io::Result<()> {
@@ -285,101 +299,4 @@ impl Cluster {
         }
         Ok(())
     }
-}
-
-/// What a [`TcpProxy`] does to what passes.
-#[derive(Debug, Default)]
-struct Mischief {
-    /// Microseconds that an answer is held back.
-    delay_us: AtomicU64,
-    /// One answer in so many is lost, with its connection; 0: none.
-    lose_one_in: AtomicU64,
-    answers: AtomicU64,
-    lost: AtomicU64,
-}
-
-/// A TCP proxy in front of a server.
-#[derive(Debug)]
-pub struct TcpProxy {
-    /// Where it listens.
-    pub address: SocketAddr,
-    mischief: Arc<Mischief>,
-    task: JoinHandle<()>,
-}
-
-impl TcpProxy {
-    /// Starts one in this process's runtime.
-    ///
-    /// # Errors
-    /// When no port is free.
-    pub async fn start(to: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let address = listener.local_addr()?;
-        let mischief = Arc::new(Mischief::default());
-        let task = {
-            let mischief = Arc::clone(&mischief);
-            tokio::spawn(async move {
-                let mut passing = JoinSet::new();
-                while let Ok((client, _)) = listener.accept().await {
-                    passing.spawn(pass(client, to, Arc::clone(&mischief)));
-                }
-            })
-        };
-        Ok(Self { address, mischief, task })
-    }
-
-    /// Holds every answer back for that long.
-    pub fn delay(&self, delay: Duration) {
-        self.mischief.delay_us.store(u64::try_from(delay.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    /// Loses one answer in so many after the server has done what it was asked; 0: none.
-    pub fn lose_one_in(&self, answers: u64) {
-        self.mischief.lose_one_in.store(answers, Ordering::Relaxed);
-    }
-
-    /// Answers lost so far.
-    pub fn lost(&self) -> u64 {
-        self.mischief.lost.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for TcpProxy {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-/// One connection, both ways, until either end closes or an answer is lost.
-async fn pass(client: TcpStream, to: SocketAddr, mischief: Arc<Mischief>) {
-    let Ok(server) = TcpStream::connect(to).await else { return };
-    if client.set_nodelay(true).and_then(|()| server.set_nodelay(true)).is_err() {
-        return;
-    }
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    let asks = async { tokio::io::copy(&mut from_client, &mut to_server).await.map(drop) };
-    let answers = async {
-        let mut buffer = vec![0; 64 << 10];
-        loop {
-            let read = from_server.read(&mut buffer).await?;
-            let Some(answer) = buffer.get(..read).filter(|answer| !answer.is_empty()) else { return Ok(()) };
-            let number = mischief.answers.fetch_add(1, Ordering::Relaxed) + 1;
-            let delay = mischief.delay_us.load(Ordering::Relaxed);
-            if delay > 0 {
-                tokio::time::sleep(Duration::from_micros(delay)).await;
-            }
-            let one_in = mischief.lose_one_in.load(Ordering::Relaxed);
-            if one_in > 0 && number.is_multiple_of(one_in) {
-                mischief.lost.fetch_add(1, Ordering::Relaxed);
-                return Ok(());
-            }
-            to_client.write_all(answer).await?;
-        }
-    };
-    // Whatever ends first ends both; an error is an end as well.
-    let _: io::Result<()> = tokio::select! {
-        ended = asks => ended,
-        ended = answers => ended,
-    };
 }

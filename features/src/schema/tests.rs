@@ -311,6 +311,7 @@ fn extract_puts_reads_in_their_columns() {
         clamped: false,
         status: Status::Full,
         entities: smallvec![EntityReads { entity: address, lateness: 3.0, reads }],
+        ..History::default()
     };
     let vector = schema.extract(&admitted, &history);
     let value = |name: &str| vector.get(schema.feature(name).unwrap());

@@ -108,6 +108,13 @@ impl Store for AnyStore {
         }
     }
 
+    fn has_claims(&self) -> bool {
+        match self {
+            Self::Embedded(store) => store.has_claims(),
+            Self::Redis(store) => store.has_claims(),
+        }
+    }
+
     fn stats(&self) -> StoreStats {
         match self {
             Self::Embedded(store) => store.stats(),

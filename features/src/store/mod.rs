@@ -50,9 +50,23 @@ pub struct History {
     pub clamped: bool,
     /// How much of the history was there.
     pub status: Status,
+    /// Whether it is this scorer's.
+    pub claim: Claim,
     /// The reads of each entity, in the order of its plan and in lock order of the entities.
     // On the heap, as events are.
     pub entities: SmallVec<[EntityReads; 1]>,
+}
+
+/// Whose a transaction is, where several scorers may be given it (STATE, idempotency, strict).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Claim {
+    /// Nobody was asked, or nobody answered: it counts here.
+    #[default]
+    Unasked,
+    /// This scorer's.
+    Won,
+    /// Another one's: nothing was applied here. What was decided there, empty while it is being decided.
+    Lost(Box<[u8]>),
 }
 
 /// The features of one entity.
@@ -123,18 +137,26 @@ pub type Retell<'a> = dyn Fn(Timestamp) -> EntityEvents + Sync + 'a;
 pub struct Happening<'a> {
     events: EntityEvents,
     retell: Option<&'a Retell<'a>>,
+    claim: Option<&'a str>,
 }
 
 impl From<EntityEvents> for Happening<'_> {
     fn from(events: EntityEvents) -> Self {
-        Self { events, retell: None }
+        Self { events, retell: None, claim: None }
     }
 }
 
 impl<'a> Happening<'a> {
     /// Events that are told again by `retell` when their time is clamped.
     pub fn new(events: EntityEvents, retell: &'a Retell<'a>) -> Self {
-        Self { events, retell: Some(retell) }
+        Self { events, retell: Some(retell), claim: None }
+    }
+
+    /// The same under that name: of several scorers that are given it, one applies it.
+    #[must_use]
+    pub const fn claimed(mut self, name: Option<&'a str>) -> Self {
+        self.claim = name;
+        self
     }
 
     /// The entities concerned, in lock order.
@@ -182,6 +204,11 @@ pub trait Store: Send + Sync {
     /// Counts a transaction that is about to be observed, until it is decided: what a snapshot finds under way must be known to it.
     fn enter(&self) -> embedded::Passage<'_> {
         embedded::Passage::uncounted()
+    }
+
+    /// Whether scorers claim transactions from each other here.
+    fn has_claims(&self) -> bool {
+        false
     }
 
     /// Sizes and counts, for metrics.

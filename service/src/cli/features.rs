@@ -1,19 +1,22 @@
 //! `telltale features`: what is counted of whom.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use telltale_features::schema::Schema;
+use telltale_features::time::{Clock, Timestamp};
 
 use super::Shape;
 use crate::error::CommandError;
 use crate::in_force::yaml_files;
-use crate::setup;
+use crate::setup::{self, SystemClock};
+use crate::warming::Warming;
 
 /// Arguments of `telltale features`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   telltale features list
+  telltale features list --data data
   telltale features explain address.requests_1m
   telltale features check my-schema.yaml --output json")]
 pub struct Args {
@@ -28,6 +31,9 @@ enum Command {
         /// Schema file or folder; absent: the built-in one.
         #[arg(long, value_name = "PATH")]
         schema: Option<PathBuf>,
+        /// Data directory of a scorer: which of them have no full window there yet.
+        #[arg(long, value_name = "FOLDER")]
+        data: Option<PathBuf>,
         #[command(flatten)]
         shape: Shape,
     },
@@ -56,26 +62,38 @@ enum Command {
 /// When the schema cannot be used, or has no such feature.
 pub fn run(args: Args) -> Result<(), CommandError> {
     match args.command {
-        Command::List { schema, shape } => list(&setup::schema(schema.as_deref()).map_err(CommandError::usage)?, shape),
+        Command::List { schema, data, shape } => {
+            list(&setup::schema(schema.as_deref()).map_err(CommandError::usage)?, data.as_deref(), shape)
+        }
         Command::Explain { name, schema, shape } => explain(&setup::schema(schema.as_deref()).map_err(CommandError::usage)?, &name, shape),
         Command::Check { schema, shape } => check(schema, shape),
     }
 }
 
-fn list(schema: &Schema, shape: Shape) -> Result<(), CommandError> {
+fn list(schema: &Schema, data: Option<&Path>, shape: Shape) -> Result<(), CommandError> {
     let features = schema.list();
+    let now = SystemClock.now();
+    let warming = match data {
+        Some(data) => Warming::read(data, schema, now).map_err(CommandError::failed)?.warming(now),
+        None => Vec::new(),
+    };
+    let until = |name: &str| warming.iter().find(|warm| warm.name == name).map(|warm| warm.until);
     let value: Vec<Value> = features
         .iter()
         .map(|feature| {
             json!({
                 "name": feature.name, "hash": feature.hash, "entity": feature.entity, "aggregation": feature.aggregation,
-                "window_seconds": feature.window.map(|window| window.as_secs()), "meaning": feature.meaning,
+                "window_seconds": feature.window.map(|window| window.as_secs()), "meaning": feature.meaning, "warming_until_us": until(&feature.name).map(Timestamp::micros),
             })
         })
         .collect();
     shape.print(&value, || {
-        let mut lines: Vec<String> =
-            features.iter().map(|feature| format!("{:<44} {}  {}", feature.name, feature.hash, feature.meaning)).collect();
+        let mut lines: Vec<String> = Vec::new();
+        for feature in &features {
+            let hours = until(&feature.name).map(|until| until.micros_since(now) as f64 / 3.6e9);
+            let warming = hours.map(|hours| format!(" (warming, {hours:.1} h)")).unwrap_or_default();
+            lines.push(format!("{:<44} {}  {}{warming}", feature.name, feature.hash, feature.meaning));
+        }
         lines.push(format!("{} features, schema {}", features.len(), schema.digest()));
         lines.join("\n")
     })

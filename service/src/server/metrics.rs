@@ -45,7 +45,10 @@ pub struct Metrics {
     running: IntGauge,
     entities: IntGauge,
     entity_bytes: IntGauge,
+    entities_of: IntGaugeVec,
+    bytes_of: IntGaugeVec,
     evicted: IntGauge,
+    warming: IntGauge,
     expired: IntGauge,
     shared: IntGaugeVec,
     probation: IntGauge,
@@ -112,6 +115,9 @@ impl Metrics {
             running: gauge("telltale_running", "Transactions being scored.")?,
             entities: gauge("telltale_store_entities", "Entities held.")?,
             entity_bytes: gauge("telltale_store_bytes", "Bytes of entity state held.")?,
+            entities_of: gauges("telltale_store_type_entities", "Entities held, by entity type.", "entity")?,
+            bytes_of: gauges("telltale_store_type_bytes", "Bytes of entity state held, by entity type.", "entity")?,
+            warming: gauge("telltale_features_warming", "Features whose window has not passed since they were added.")?,
             evicted: gauge("telltale_store_evicted", "Entities given up for want of room since the start.")?,
             probation: gauge("telltale_store_probation", "Entities held that were seen once or twice.")?,
             evicted_established: gauge("telltale_store_evicted_established", "Those given up that had been seen more often.")?,
@@ -141,6 +147,11 @@ impl Metrics {
         let store = engine.store.stats();
         self.entities.set(signed(store.entities.iter().sum()));
         self.entity_bytes.set(signed(store.bytes.iter().sum()));
+        for (kind, (entities, bytes)) in engine.schema.entity_types().iter().zip(store.entities.iter().zip(&store.bytes)) {
+            self.entities_of.with_label_values(&[&kind.name]).set(signed(*entities));
+            self.bytes_of.with_label_values(&[&kind.name]).set(signed(*bytes));
+        }
+        self.warming.set(signed(service.warming.warming(engine.clock().now()).len() as u64));
         self.evicted.set(signed(store.evicted));
         self.expired.set(signed(store.expired));
         self.probation.set(signed(store.probation));

@@ -16,6 +16,7 @@ mod metrics;
 mod models;
 mod overrides;
 mod reload;
+mod repeats;
 mod run;
 mod sharing;
 pub mod snapshots;
@@ -31,7 +32,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use telltale_features::domain::{Context, HttpResponse, Outcome};
-use telltale_features::store::{Durability, Store};
+use telltale_features::store::{Claim, Durability, Store};
 use telltale_models::Lane;
 use telltale_proto::v1;
 use tokio::sync::watch;
@@ -40,6 +41,7 @@ use tonic::Status;
 use crate::convert::{self, Clamps};
 use crate::idempotency::content_digest;
 use crate::score::{Engine, Scored};
+use crate::warming::Warming;
 use crate::{token, verdict};
 
 pub use errors::CallError;
@@ -65,6 +67,7 @@ pub struct Service {
     models: Models,
     audit: Audit,
     snapshots: Snapshots,
+    warming: Warming,
     /// Longest time that a call may take, its own deadline or not.
     longest: Duration,
     lanes: usize,
@@ -105,7 +108,10 @@ impl Service {
                 // A snapshot waits until the verdict is remembered, not only decided.
                 let _passage = self.engine.store.enter();
                 let scored = self.engine.score(admitted, watch, Lane(lane() % self.lanes)).await;
-                self.decided(&scored, turn, answer, deadline).await
+                match &scored.history.claim {
+                    Claim::Lost(decision) => self.repeated(&scored, turn, decision).await,
+                    Claim::Unasked | Claim::Won => self.decided(&scored, turn, answer, deadline).await,
+                }
             }
         };
         self.metrics.seconds.observe(arrived.elapsed().as_secs_f64());
@@ -121,6 +127,7 @@ impl Service {
         let context = schema.context(&scored.admitted, scored.history.event_time);
         verdict.context = token::seal(&self.engine.hasher, &context, schema).into();
         verdict.timings = Some(verdict::timings(&scored.timings));
+        self.conclude(scored, &verdict);
         verdict.durability = self.durability(scored, deadline).await.to_owned();
         self.metrics.decided.with_label_values(&[scored.decision.action.name()]).inc();
         self.metrics.would.with_label_values(&[scored.decision.would.name()]).inc();

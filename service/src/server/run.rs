@@ -37,6 +37,7 @@ use crate::replay::{Format, ReplayError};
 use crate::setup::{self, SetupError, SystemClock};
 use crate::snapshot::SnapshotError;
 use crate::token;
+use crate::warming::Warming;
 
 /// Largest message that brings a model: the file, and a little more.
 const MODEL_BYTES: usize = 65 << 20;
@@ -162,7 +163,14 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
     let now = telltale_features::time::Clock::now(&now);
     let table = config.data.join("decisions.ndjson");
     let decisions = Decisions::open(Some(table), &engine.schema, keys.entity_secret(), now).map_err(data)?;
+    let warming = Warming::open(&config.data, &engine.schema, now).map_err(data)?;
+    if let Some(redis) = engine.store.redis()
+        && let Err(error) = warming.share(redis, now).await
+    {
+        tracing::warn!(%error, "since when features are counted is known here only");
+    }
     let service = Arc::new(Service {
+        warming,
         memory: Arc::new(Memory::new(Bounds {
             transactions: config.idempotency.transactions,
             micros: i64::try_from(config.idempotency.seconds.saturating_mul(1_000_000)).unwrap_or(i64::MAX),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use telltale_features::store::any::AnyStore;
-use telltale_features::store::{Order, Store};
+use telltale_features::store::{Moment, Order, Sequence, Store};
 use telltale_models::Bundle;
 use telltale_policy::Overrides;
 use telltale_proto::journal::v1::{Changed, DecisionChanged, journal_record::Kind};
@@ -38,7 +38,8 @@ pub fn warm(service: &Arc<Service>, config: &Config, options: &ServeOptions) -> 
         engine.store.moment(Order::Recorded(beside.store.moment(Order::Live(beside.clock()))));
         engine.put_in_force((*beside.in_force()).clone());
     } else if own {
-        replay_into(service, engine, (folder.clone(), Format::Ndjson, resume), options)?;
+        let covered = replay_into(service, engine, (folder.clone(), Format::Ndjson, resume), options)?;
+        backfill(service, covered, true);
     }
     if config.journal.enabled {
         let opened = engine.journal().open(JournalOptions {
@@ -64,7 +65,8 @@ pub fn warm(service: &Arc<Service>, config: &Config, options: &ServeOptions) -> 
         Some(_) if own => tracing::info!("the own journal was replayed; the warm-up input is not needed"),
         Some(input) => {
             engine.journal().set_patient(true);
-            replay_into(service, engine, (input.clone(), options.format, None), options)?;
+            let covered = replay_into(service, engine, (input.clone(), options.format, None), options)?;
+            backfill(service, covered, false);
             engine.journal().set_patient(false);
         }
         None => {}
@@ -78,7 +80,7 @@ fn replay_into(
     engine: &Arc<Engine>,
     (input, format, resume): (PathBuf, Format, Option<Resume>),
     options: &ServeOptions,
-) -> Result<(), ServeError> {
+) -> Result<Option<Moment>, ServeError> {
     let (after, first_file) = resume.as_ref().map_or((0, 0), |resume| (resume.sequence, resume.first_file));
     tracing::info!(input = %input.display(), after, first_file, "replaying");
     let replayed = ReplayOptions {
@@ -91,8 +93,14 @@ fn replay_into(
         progress: options.progress,
         recorded_policy: true,
     };
+    let mut first: Option<Moment> = None;
     let mut remember = |output: Output| {
         service.remember(&output.scored);
+        let Moment { sequence, .. } = output.scored.history.moment;
+        let now = output.scored.history.event_time;
+        first = Some(
+            first.map_or(Moment { sequence, now }, |first| Moment { sequence: first.sequence.min(sequence), now: first.now.min(now) }),
+        );
         Ok(())
     };
     let summary = match resume {
@@ -101,7 +109,14 @@ fn replay_into(
     };
     let rate = summary.rate as u64;
     tracing::info!(transactions = summary.transactions, outcomes = summary.outcomes, malformed = summary.malformed, rate, "replayed");
-    Ok(())
+    Ok(first)
+}
+
+/// Features have the history that was replayed. Number 1 stands in a journal from which nothing was deleted yet.
+fn backfill(service: &Service, first: Option<Moment>, own: bool) {
+    if let Some(first) = first {
+        service.warming.backfilled(first.now, own && first.sequence == Sequence(1));
+    }
 }
 
 /// What is in force, at the beginning of a journal file: outside the order, so that a journal whose oldest files are gone still

@@ -9,6 +9,7 @@ pub mod grpc;
 pub mod memory;
 pub mod models;
 pub mod proxy;
+pub mod redis;
 pub mod replay;
 mod rules;
 

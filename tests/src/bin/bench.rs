@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use telltale_tests::bench::{self, Failure, Row};
 
-const ALL: [&str; 6] = ["core", "flood", "models", "grpc", "proxy", "replay"];
+const ALL: [&str; 7] = ["core", "flood", "models", "grpc", "redis", "proxy", "replay"];
 
 fn main() -> ExitCode {
     let named: Vec<String> = std::env::args().skip(1).collect();
@@ -47,6 +47,7 @@ fn measure(name: &str) -> Result<Vec<Row>, Failure> {
         "flood" => bench::flood::run(&folder),
         "models" => bench::models::run(&folder),
         "grpc" => runtime.block_on(bench::grpc::run(&folder)),
+        "redis" => runtime.block_on(bench::redis::run(&folder)),
         "proxy" => runtime.block_on(bench::proxy::run(&folder)),
         _ => bench::replay::run(&folder),
     }

@@ -21,18 +21,18 @@ use crate::stage::{acting_policy, score, within};
 const DEADLINE: Duration = Duration::from_secs(1);
 
 /// The sections that put a scorer on Redis at that address. Reads are given the time that a busy test machine needs.
-fn sections(folder: &Path, address: SocketAddr, more: &str) -> String {
+pub fn sections(folder: &Path, address: SocketAddr, more: &str) -> String {
     sections_with(folder, address, Duration::from_millis(200), more)
 }
 
-fn sections_with(folder: &Path, address: SocketAddr, read_deadline: Duration, more: &str) -> String {
+pub fn sections_with(folder: &Path, address: SocketAddr, read_deadline: Duration, more: &str) -> String {
     let (policy, micros) = (acting_policy(folder), read_deadline.as_micros());
     let redis = format!("addresses = [\"{address}\"]\nread_deadline_us = {micros}\nflush_deadline_ms = 500\n{more}");
     format!("[store]\nkind = \"redis\"\nmax_mb = 64\n[store.redis]\n{redis}\n{policy}")
 }
 
 /// A second scorer of the same installation: it has the same key.
-fn beside(first: &Scorer, folder: &Path, sections: &str) -> Scorer {
+pub fn beside(first: &Scorer, folder: &Path, sections: &str) -> Scorer {
     let data = folder.join("data");
     std::fs::create_dir_all(&data).unwrap();
     std::fs::copy(first.data.join("telltale.key"), data.join("telltale.key")).unwrap();
@@ -40,7 +40,7 @@ fn beside(first: &Scorer, folder: &Path, sections: &str) -> Scorer {
 }
 
 /// A transaction of that client that is about the same entities each time.
-fn of_client(traffic: &mut Traffic, client: u32) -> Transaction {
+pub fn of_client(traffic: &mut Traffic, client: u32) -> Transaction {
     let mut transaction = traffic.of_client(client);
     let http = transaction.http.as_mut().unwrap();
     (http.method, http.path) = ("GET".to_owned(), "/api/products/7".to_owned());
@@ -49,7 +49,7 @@ fn of_client(traffic: &mut Traffic, client: u32) -> Transaction {
 }
 
 /// One transaction of the same client; the answer must be there before the caller's deadline.
-async fn one(scorer: &Scorer, traffic: &mut Traffic) -> Verdict {
+pub async fn one(scorer: &Scorer, traffic: &mut Traffic) -> Verdict {
     let mut request = Request::new(ScoreRequest { transaction: Some(of_client(traffic, 1)) });
     request.set_timeout(DEADLINE);
     let began = Instant::now();
@@ -72,7 +72,7 @@ async fn until(scorer: &Scorer, traffic: &mut Traffic, wanted: FeaturesStatus) -
     unreachable!()
 }
 
-async fn metric(scorer: &Scorer, what: &str) -> u64 {
+pub async fn metric(scorer: &Scorer, what: &str) -> u64 {
     let text = Http::new(scorer.metrics).send("GET", "/metrics", &[], "").await.unwrap().text();
     let line = format!("telltale_store_shared{{what=\"{what}\"}} ");
     text.lines().find_map(|found| found.strip_prefix(&line)).unwrap_or_else(|| panic!("no {line}in {text}")).parse().unwrap()

@@ -191,3 +191,18 @@ async fn a_master_behind_sentinels_gives_the_embedded_store_s_vectors() {
     options.addresses = sentinels.addresses.iter().map(ToString::to_string).collect();
     contract(Place::Redis(options), &reference().await, 60).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_is_found_behind_two_nodes_that_swallow_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(folder.path()).unwrap();
+    // The kernel takes their connections; nobody ever answers.
+    let holes = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let mut options = patient(cluster.nodes[0].address, 5);
+    options.topology = Topology::Cluster;
+    options.addresses = holes.iter().map(|hole| hole.local_addr().unwrap().to_string()).collect();
+    options.addresses.push(cluster.nodes[0].address.to_string());
+    // The first attempt, which is all that a start waits for, must do.
+    let store = RedisStore::start(options, Schema::shipped().plans(), Arc::new(SystemClock)).await.unwrap();
+    assert_eq!(store.stats().shared[0], ("up", 1));
+}

@@ -223,7 +223,7 @@ impl EmbeddedStore {
 fn history(events: &EntityEvents, moment: Moment, entities: SmallVec<[EntityReads; 1]>) -> History {
     let first: Option<&Event> = events.events.first().map(|(_, event)| event);
     let event_time = first.map_or(moment.now, |event| event.time);
-    History { moment, event_time, clamped: false, status: Status::Full, entities }
+    History { moment, event_time, status: Status::Full, entities, ..History::default() }
 }
 
 impl Store for EmbeddedStore {

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{Cmd, Pipeline, RedisError, RedisResult, Value, cmd, make_extension_error};
-use futures_util::future::join_all;
+use futures_util::future::{join_all, select_ok};
 use parking_lot::RwLock;
 use tokio::time::timeout;
 
@@ -172,7 +172,7 @@ impl Cluster {
         }
     }
 
-    /// The map of the first node that tells it: masters that are known, in turn, then those of the configuration.
+    /// The map of the first node that tells it: masters that are known, in turn, then any of the configuration's.
     async fn refresh(&self) -> RedisResult<()> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let mut known: Vec<_> = self.map.read().nodes.iter().map(|(address, node)| (Arc::clone(address), node.clone())).collect();
@@ -187,17 +187,16 @@ impl Cluster {
                 Err(error) => last = error,
             }
         }
-        for seed in &self.options.addresses {
-            let address: Address = seed.as_str().into();
-            match self.reach(&address).await {
-                Ok(node) => match slots(&address, node).await {
-                    Ok(ranges) => return self.adopt(ranges).await,
-                    Err(error) => last = error,
-                },
-                Err(error) => last = error,
-            }
+        if self.options.addresses.is_empty() {
+            return Err(last);
         }
-        Err(last)
+        // All at once: one after the other, two that swallow what they are sent would use up the whole time for a connection.
+        let told = self.options.addresses.iter().map(|seed| Box::pin(self.map_of(seed.as_str().into())));
+        self.adopt(select_ok(told).await?.0).await
+    }
+
+    async fn map_of(&self, address: Address) -> RedisResult<Vec<(u16, u16, Address)>> {
+        slots(&address, self.reach(&address).await?).await
     }
 
     /// Takes a map over; masters without a connection get one, and stay suspect when they cannot be reached.

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use crate::entity::EntityId;
 use crate::event::Event;
-use crate::kernel::plan::AccumulatorKind;
 use crate::kernel::slots::{PROVED, SlotChange, SlotTag};
 use crate::kernel::{EntityState, Flush, Layout};
 use crate::time::Timestamp;
 
+use super::delta::{Delta, join, longest};
+use super::heat::{PASSING, Rate, Worth};
 use super::value::{self, Version, Write, Written};
 
 /// Writers that a header lists at most: beyond, one may have been dropped from it.
@@ -22,16 +23,6 @@ const WRITERS: usize = 64;
 const LISTED: i64 = 540_000_000;
 /// Merges of one sealed delta in one interval.
 const MERGES: u32 = 3;
-/// Events a second from which on an entity is hot.
-const HOT: u32 = 20;
-
-/// What was applied since the last seal.
-#[derive(Debug)]
-pub(super) struct Delta {
-    pub state: EntityState,
-    /// The earliest event in it.
-    first: Timestamp,
-}
 
 /// A delta on its way.
 #[derive(Debug)]
@@ -98,39 +89,13 @@ pub(super) struct Entry {
     /// Until when windows refill after a loss.
     partial: Timestamp,
     rate: Rate,
+    /// Transactions seen here.
+    seen: u32,
     changes: u64,
     saved: u64,
     /// Whether it stands in the list of those to flush.
     pub queued: bool,
     pub weight: u64,
-}
-
-/// Events of this second and of the last one.
-#[derive(Clone, Copy, Debug, Default)]
-struct Rate {
-    second: i64,
-    now: u32,
-    before: u32,
-}
-
-impl Rate {
-    fn count(&mut self, now: Timestamp) {
-        let second = now.micros() / 1_000_000;
-        if second != self.second {
-            self.before = if second == self.second + 1 { self.now } else { 0 };
-            (self.second, self.now) = (second, 0);
-        }
-        self.now = self.now.saturating_add(1);
-    }
-
-    fn is_hot(&self, now: Timestamp) -> bool {
-        let second = now.micros() / 1_000_000;
-        match second - self.second {
-            0 => self.now.max(self.before) >= HOT,
-            1 => self.now >= HOT,
-            _ => false,
-        }
-    }
 }
 
 impl Entry {
@@ -147,6 +112,7 @@ impl Entry {
             touched: now,
             partial: Timestamp::from_micros(i64::MIN),
             rate: Rate::default(),
+            seen: 0,
             changes: 0,
             saved: 0,
             queued: false,
@@ -173,9 +139,25 @@ impl Entry {
         }
     }
 
+    /// How old what is known here is, microseconds; 0 where nothing is known.
+    pub(super) fn age(&self, now: Timestamp) -> i64 {
+        if self.known { now.micros_since(self.fresh).max(0) } else { 0 }
+    }
+
     /// Whether something waits to be stored.
     pub(super) fn is_dirty(&self) -> bool {
         self.open.is_some() || self.sealed.is_some()
+    }
+
+    /// How dear it is to the cache: what is stored and quiet goes first, then hot ones; of what is not stored yet, those seen once or
+    /// twice of which the store holds nothing either go before those with a history.
+    pub(super) fn worth(&self, now: Timestamp) -> Worth {
+        match (self.is_dirty(), self.seen <= PASSING && self.base.is_none()) {
+            (false, _) if self.rate.is_hot(now) => Worth::Hot,
+            (false, _) => Worth::Stored,
+            (true, true) => Worth::Passing,
+            (true, false) => Worth::Waiting,
+        }
     }
 
     /// Whether a write is on its way.
@@ -264,6 +246,7 @@ impl Entry {
     /// Applies an event and reads; the return value is the event's lateness.
     pub(super) fn observe(&mut self, layout: &Layout, event: &Event, now: Timestamp, reads: &mut impl Extend<f64>) -> f64 {
         self.rate.count(now);
+        self.seen = self.seen.saturating_add(1);
         let lateness = self.view.observe(layout, event, reads);
         self.follow(layout, event, now);
         lateness
@@ -415,33 +398,3 @@ impl Sealed {
 /// What is stored cannot be read by this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unreadable;
-
-/// Adds a delta to a state. A tombstone on either side drops whole what is not later than it.
-fn join(state: &mut EntityState, layout: &Layout, delta: &Delta) {
-    match (state.tombstone(), delta.state.tombstone()) {
-        (Some(ours), theirs) if theirs.is_none_or(|theirs| theirs <= ours) => {
-            if delta.first <= ours {
-                return;
-            }
-        }
-        (_, Some(theirs)) => state.bury(theirs),
-        (_, None) => {}
-    }
-    state.merge(layout, &delta.state);
-}
-
-/// The longest window of a plan.
-fn longest(layout: &Layout) -> std::time::Duration {
-    let windows = layout.plan().accumulators.iter().map(|accumulator| match accumulator.kind {
-        AccumulatorKind::Count { window, .. } | AccumulatorKind::Sum { window, .. } | AccumulatorKind::Interarrival { window, .. } => {
-            window
-        }
-        AccumulatorKind::Extreme { window, .. } | AccumulatorKind::Moments { window, .. } | AccumulatorKind::Histogram { window, .. } => {
-            window
-        }
-        AccumulatorKind::Matured { window, delay, .. } => window + delay,
-        AccumulatorKind::Distinct { horizon, .. } => horizon,
-        AccumulatorKind::Seen { .. } | AccumulatorKind::Latest { .. } | AccumulatorKind::Position { .. } => layout.plan().ttl,
-    });
-    windows.max().unwrap_or_default()
-}

@@ -14,7 +14,7 @@ use crate::store::StoreStats;
 
 use super::entry::Outcome;
 use super::value::{Write, Written};
-use super::{Acknowledge, Shared, shard_of};
+use super::{Acknowledge, Shared, claims, shard_of};
 
 /// Writes in one pipeline.
 const BATCH: usize = 64;
@@ -49,6 +49,7 @@ fn tick_once(shared: &Arc<Shared>) {
     if !shared.writes.is_up() {
         return;
     }
+    claims::write(shared);
     let start = usize::try_from(shared.flushes.load(Ordering::Relaxed) % super::SHARDS as u64).unwrap_or_default();
     let mut batch = Vec::with_capacity(BATCH);
     let Some(mut permit) = permit(shared) else { return };
@@ -150,9 +151,14 @@ impl Shared {
             ("flush_ambiguous", load(&counts.ambiguous)),
             ("unreadable", load(&counts.unreadable)),
             ("reconnects", load(&counts.reconnects)),
+            ("claims_won", load(&counts.claims_won)),
+            ("claims_lost", load(&counts.claims_lost)),
+            ("claims_unanswered", load(&counts.claims_unanswered)),
             ("breaker_openings", self.breaker.openings()),
+            ("breaker_open", u64::from(!self.breaker.is_closed())),
             ("backlog", dirty),
             ("backlog_lost", lost),
+            ("cache_age_us", counts.cache_age.swap(0, Ordering::Relaxed)),
             ("clock_skew_us", self.skew.measured().unsigned_abs()),
         ];
         stats

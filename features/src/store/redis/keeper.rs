@@ -91,7 +91,7 @@ async fn probe(shared: &Shared) -> bool {
     let key = format!("{}:{{probe}}", shared.options.prefix);
     let keys = std::slice::from_ref(&key);
     let asked = Instant::now();
-    let answer = timeout(EVERY.max(shared.options.read_deadline), shared.reads.get(keys)).await;
+    let answer = timeout(EVERY.max(shared.options.read_deadline), shared.reads.get(keys, None)).await;
     let answered = matches!(answer, Ok(Ok(_)));
     // A timer of a millisecond rings within two.
     shared.breaker.probed(answered && asked.elapsed() <= shared.options.read_deadline + Duration::from_millis(1));

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::cluster::{self, Call, Cluster};
 use super::options::{Acknowledge, Credentials, RedisOptions, RedisOptionsError, Tls, Topology};
 use super::value::{SCRIPT, Write, Written};
+use crate::store::Claim;
 
 /// Longest time for a connection to be made.
 pub(super) const CONNECT: Duration = Duration::from_secs(1);
@@ -71,8 +72,11 @@ impl Link {
         }
     }
 
-    /// The values of some keys, in one pipeline a node.
-    pub(super) async fn get(&self, keys: &[String]) -> RedisResult<Vec<Option<Vec<u8>>>> {
+    /// The values of some keys, and whose a transaction is, in one pipeline a node.
+    pub(super) async fn get(&self, keys: &[String], claim: Option<(String, Duration)>) -> RedisResult<(Vec<Option<Vec<u8>>>, Claim)> {
+        if let Some((claim, stands)) = claim {
+            return self.get_and_claim(keys, &claim, stands).await;
+        }
         let found = match self.connection()? {
             Connection::Node(mut node) => {
                 let mut pipeline = ::redis::Pipeline::with_capacity(keys.len());
@@ -92,7 +96,50 @@ impl Link {
                 answers.map(|answer| Ok(::redis::from_redis_value(answer?)?)).collect()
             }
         };
-        found.inspect_err(|error| self.note(error))
+        found.map(|found| (found, Claim::Unasked)).inspect_err(|error| self.note(error))
+    }
+
+    /// The claim is made and read in the same pipeline. Without room for it (`maxmemory`) the values are there all the same.
+    async fn get_and_claim(&self, keys: &[String], claim: &str, stands: Duration) -> RedisResult<(Vec<Option<Vec<u8>>>, Claim)> {
+        let call = |name: &str, key: &str| {
+            let mut call = cmd(name);
+            call.arg(key);
+            (cluster::slot(key.as_bytes()), call)
+        };
+        let mut calls: Vec<Call> = keys.iter().map(|key| call("GET", key)).collect();
+        let (slot, mut set) = call("SET", claim);
+        set.arg("").arg("NX").arg("PX").arg(u64::try_from(stands.as_millis()).unwrap_or(u64::MAX));
+        calls.extend([(slot, set), call("GET", claim)]);
+        let mut answers = self.ask(calls).await.inspect_err(|error| self.note(error))?;
+        let claimed = (answers.pop(), answers.pop());
+        let found = answers.into_iter().map(|answer| Ok(::redis::from_redis_value(answer?)?));
+        let found = found.collect::<RedisResult<_>>().inspect_err(|error| self.note(error))?;
+        Ok((found, whose(claimed)))
+    }
+
+    /// Writes values that live for that long.
+    pub(super) async fn put(&self, values: &[(String, Vec<u8>)], lives: Duration) -> RedisResult<()> {
+        let call = |(key, value): &(String, Vec<u8>)| {
+            let mut set = cmd("SET");
+            set.arg(key).arg(value.as_slice()).arg("PX").arg(u64::try_from(lives.as_millis()).unwrap_or(u64::MAX));
+            (cluster::slot(key.as_bytes()), set)
+        };
+        let answers = self.ask(values.iter().map(call).collect()).await;
+        answers.and_then(|answers| answers.into_iter().try_for_each(|answer| answer.map(drop))).inspect_err(|error| self.note(error))
+    }
+
+    /// Calls in one pipeline a node, each with its own answer.
+    async fn ask(&self, calls: Vec<Call>) -> RedisResult<Vec<RedisResult<Value>>> {
+        match self.connection()? {
+            Connection::Node(mut node) => {
+                let mut pipeline = ::redis::Pipeline::with_capacity(calls.len());
+                for (_, call) in calls {
+                    pipeline.add_command(call);
+                }
+                pipeline.ignore_errors().query_async(&mut node).await
+            }
+            Connection::Cluster(cluster) => Ok(cluster.call(&calls).await),
+        }
     }
 
     /// Runs the script for each write, in one pipeline a node.
@@ -212,6 +259,16 @@ impl Link {
         if useless && !cluster {
             self.drop_connection();
         }
+    }
+}
+
+/// What the two commands of a claim were answered with, the last one first.
+fn whose((read, set): (Option<RedisResult<Value>>, Option<RedisResult<Value>>)) -> Claim {
+    match (set, read) {
+        (Some(Ok(Value::Okay)), _) => Claim::Won,
+        (Some(Ok(Value::Nil)), Some(Ok(Value::BulkString(decision)))) => Claim::Lost(decision.into()),
+        (Some(Ok(Value::Nil)), _) => Claim::Lost(Box::default()),
+        _ => Claim::Unasked,
     }
 }
 

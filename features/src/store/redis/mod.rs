@@ -10,10 +10,14 @@
 //! ```
 //! Whatever Redis does, the caller gets its answer in time; how much history is behind it is its [`Status`].
 
+mod ask;
 mod breaker;
+mod claims;
 mod cluster;
+mod delta;
 mod entry;
 mod flush;
+mod heat;
 mod keeper;
 mod link;
 mod options;
@@ -26,7 +30,7 @@ mod transfer;
 mod value;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -41,13 +45,14 @@ use crate::kernel::Layout;
 use crate::kernel::plan::EntityPlan;
 use crate::kernel::slots::PolicyState;
 use crate::store::embedded::Step;
-use crate::store::{Durability, EntityReads, Happening, History, Moment, Order, Sequence, Status, Store, StoreStats};
+use crate::store::{Claim, Durability, EntityReads, Happening, History, Moment, Order, Sequence, Status, Store, StoreStats};
 use crate::time::{Clock, Timestamp, micros};
 
 pub use options::{Acknowledge, Credentials, RedisOptions, RedisOptionsError, Secret, Tls, Topology};
 pub use table::{Table, TableError};
 pub use transfer::{Created, Stored, Transfer, TransferError};
 
+use ask::Answers;
 use breaker::Breaker;
 use entry::Currency;
 use link::Link;
@@ -78,6 +83,8 @@ struct Shared {
     writes: Link,
     breaker: Breaker,
     batches: Arc<Semaphore>,
+    /// Claims that were decided here and are to be written.
+    decided: claims::Decided,
     flushes: AtomicU64,
     /// A flush is wanted now.
     wanted: Notify,
@@ -102,25 +109,12 @@ struct Counts {
     ambiguous: AtomicU64,
     unreadable: AtomicU64,
     reconnects: AtomicU64,
+    claims_won: AtomicU64,
+    claims_lost: AtomicU64,
+    claims_unanswered: AtomicU64,
+    /// Microseconds: the oldest copy that answered since this was last told.
+    cache_age: AtomicU64,
 }
-
-/// What the store was asked for one entity.
-struct Asked {
-    entity: EntityId,
-    generation: u32,
-    answer: Answer,
-}
-
-enum Answer {
-    /// The cache is current enough.
-    Unasked,
-    /// Not in time.
-    Missed,
-    /// What stands under its key.
-    Found(Option<Vec<u8>>),
-}
-
-type Answers = SmallVec<[Asked; 8]>;
 
 /// The shards of one operation, locked.
 struct Locked<'a>(SmallVec<[(usize, MutexGuard<'a, Shard>); 9]>);
@@ -158,6 +152,7 @@ impl RedisStore {
             writes: Link::new(Arc::clone(&options)),
             breaker: Breaker::open(),
             batches: Arc::new(Semaphore::new(BATCHES)),
+            decided: claims::Decided::default(),
             flushes: AtomicU64::new(0),
             wanted: Notify::new(),
             rounds: watch::Sender::new(0),
@@ -173,6 +168,7 @@ impl RedisStore {
     pub async fn flush(&self, patience: Duration) -> bool {
         let shared = &self.shared;
         let done = async {
+            claims::write_last(shared).await;
             let mut rounds = shared.rounds.subscribe();
             while shared.dirty() > 0 {
                 shared.wanted.notify_one();
@@ -260,48 +256,6 @@ impl Shared {
         self.shards.iter().map(|shard| shard.lock().totals.dirty).sum()
     }
 
-    /// Asks Redis for those of the entities that the cache does not hold currently enough.
-    async fn ask(&self, entities: impl Iterator<Item = EntityId>, wants: impl Fn(&entry::Entry, Timestamp) -> bool) -> Answers {
-        // Not the last event's moment: after a pause a copy would look younger than it is.
-        let now = self.now().max(self.head.lock().now);
-        let mut asked: Answers = entities
-            .map(|entity| {
-                let shard = self.shards.get(shard_of(entity)).map(Mutex::lock);
-                let known = shard.as_ref().and_then(|shard| shard.find(entity));
-                let wanted = known.is_none_or(|entry| wants(entry, now));
-                let answer = if wanted { Answer::Missed } else { Answer::Unasked };
-                Asked { entity, generation: known.map_or(0, |entry| entry.generation), answer }
-            })
-            .collect();
-        let keys: Vec<String> = asked.iter().filter(|one| matches!(one.answer, Answer::Missed)).map(|one| self.key(one.entity)).collect();
-        self.counts.cached.fetch_add((asked.len() - keys.len()) as u64, Ordering::Relaxed);
-        if keys.is_empty() {
-            return asked;
-        }
-        self.counts.reads.fetch_add(1, Ordering::Relaxed);
-        if !self.breaker.is_closed() {
-            self.counts.missed.fetch_add(1, Ordering::Relaxed);
-            return asked;
-        }
-        match timeout(self.options.read_deadline, self.reads.get(&keys)).await {
-            Ok(Ok(found)) => {
-                self.breaker.answered();
-                self.counts.found.fetch_add(1, Ordering::Relaxed);
-                let waiting = asked.iter_mut().filter(|one| matches!(one.answer, Answer::Missed));
-                waiting.zip(found).for_each(|(one, found)| one.answer = Answer::Found(found));
-            }
-            Ok(Err(_)) => {
-                self.breaker.lost();
-                self.counts.missed.fetch_add(1, Ordering::Relaxed);
-            }
-            Err(_) => {
-                self.breaker.missed();
-                self.counts.missed.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        asked
-    }
-
     fn observe(&self, happening: Happening<'_>, order: Order<'_>, asked: &Answers) -> History {
         let mut locked = self.lock(happening.entities());
         let moment = self.take(order);
@@ -321,18 +275,7 @@ impl Shared {
             entities.push(reads);
         }
         let event_time = events.events.first().map_or(now, |(_, event)| event.time);
-        History { moment, event_time, clamped, status: status(&currencies), entities }
-    }
-
-    /// Takes in what was found of an entity; whether anything was.
-    fn learn(&self, shard: &mut Shard, entity: EntityId, asked: &Answers, now: Timestamp) -> bool {
-        let Some(Asked { generation, answer: Answer::Found(found), .. }) = asked.iter().find(|one| one.entity == entity) else {
-            return false;
-        };
-        let learnt = shard.change(entity, now, |entry, layout| entry.learn(layout, *generation, found.as_deref(), now));
-        let readable = !matches!(learnt, Some(Err(_)));
-        self.counts.unreadable.fetch_add(u64::from(!readable), Ordering::Relaxed);
-        readable
+        History { moment, event_time, clamped, status: status(&currencies), entities, ..History::default() }
     }
 
     fn apply(&self, mut events: EntityEvents, order: Order<'_>) -> Moment {
@@ -420,8 +363,12 @@ fn status(currencies: &[Currency]) -> Status {
 impl Store for RedisStore {
     async fn observe(&self, happening: Happening<'_>, order: Order<'_>) -> History {
         let lag = self.shared.lag();
-        let asked = self.shared.ask(happening.entities(), |entry, now| entry.wants_reading(now, lag)).await;
-        self.shared.observe(happening, order, &asked)
+        let (asked, claim) = self.shared.ask(happening.entities(), happening.claim, |entry, now| entry.wants_reading(now, lag)).await;
+        let history = match claim {
+            Claim::Lost(_) => self.shared.look(happening, order, &asked),
+            Claim::Unasked | Claim::Won => self.shared.observe(happening, order, &asked),
+        };
+        History { claim, ..history }
     }
 
     async fn apply(&self, events: EntityEvents, order: Order<'_>) -> Moment {
@@ -430,12 +377,16 @@ impl Store for RedisStore {
 
     async fn decide<T: Send>(&self, subjects: &Subjects, order: Order<'_>, decide: impl FnOnce(&mut PolicyState, Moment) -> T + Send) -> T {
         // Observed a moment ago, as a rule: only what the cache lacks is asked for.
-        let asked = self.shared.ask(event::entities(subjects), |_, _| false).await;
+        let (asked, _) = self.shared.ask(event::entities(subjects), None, |_, _| false).await;
         self.shared.decide(subjects, order, decide, &asked)
     }
 
     fn moment(&self, order: Order<'_>) -> Moment {
         self.shared.take(order)
+    }
+
+    fn has_claims(&self) -> bool {
+        self.shared.options.claims.is_some()
     }
 
     fn stats(&self) -> StoreStats {

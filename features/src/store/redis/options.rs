@@ -94,6 +94,8 @@ pub struct RedisOptions {
     pub lag: Duration,
     /// When a transaction counts as taken.
     pub acknowledge: Acknowledge,
+    /// How long a claim on a transaction stands; none: scorers claim nothing from each other.
+    pub claims: Option<Duration>,
     /// Random number of this process.
     pub writer: WriterId,
 }
@@ -115,6 +117,7 @@ impl RedisOptions {
             flush_deadline: Duration::from_secs(2),
             lag: Duration::from_millis(500),
             acknowledge: Acknowledge::Asynchronous,
+            claims: None,
             writer,
         }
     }

@@ -1,7 +1,7 @@
 //! One shard of the local cache: entries by entity, which of them wait to be flushed, what they weigh.
 //!
-//! Bounded in bytes: beyond its share a shard gives up what was touched longest ago, what is stored first; what is not stored yet goes
-//! only when nothing else is left, and is counted as lost.
+//! Bounded in bytes: beyond its share a shard gives up what is worth least ([`Worth`]), of equals what was touched longest ago. What is
+//! not stored yet goes only when nothing else is left, and is counted as lost: a flood of made-up identifiers pushes out itself.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use crate::kernel::{Flush, Layout};
 use crate::time::Timestamp;
 
 use super::entry::{Entry, Outcome};
+use super::heat::Worth;
 use super::value::{Write, Written};
 
 /// When a shard is over its share it goes down to this part of it.
@@ -79,8 +80,8 @@ impl Shard {
             *entities += u64::from(made);
             *bytes = *bytes + entry.weight - before;
         }
-        if made && self.totals.bytes.iter().sum::<u64>() > self.share {
-            self.evict(entity);
+        if self.totals.bytes.iter().sum::<u64>() > self.share {
+            self.evict(entity, now);
         }
         Some(result)
     }
@@ -142,18 +143,19 @@ impl Shard {
         outcome.unwrap_or(Outcome::Stale)
     }
 
-    /// Gives up what was touched longest ago until the shard is within its share; never the one that is being made.
-    fn evict(&mut self, making: EntityId) {
-        let mut order: Vec<(bool, Timestamp, EntityId, u64)> = self
+    /// Gives up what is worth least until the shard is within its share; never the one that changes.
+    fn evict(&mut self, making: EntityId, now: Timestamp) {
+        let mut order: Vec<(Worth, Timestamp, EntityId, u64)> = self
             .table
             .iter()
             .filter(|entry| entry.id != making)
-            .map(|entry| (entry.is_dirty(), entry.touched, entry.id, entry.weight))
+            .map(|entry| (entry.worth(now), entry.touched, entry.id, entry.weight))
             .collect();
         order.sort_unstable();
         let mut held = self.totals.bytes.iter().sum::<u64>();
         let goal = self.share / KEEP.1 * KEEP.0;
-        for (dirty, _, id, weight) in order {
+        for (worth, _, id, weight) in order {
+            let dirty = worth >= Worth::Passing;
             if held <= goal {
                 break;
             }
@@ -170,5 +172,100 @@ impl Shard {
                 self.totals.dirty -= u64::from(dirty);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::entity::{EntityKey, EntityType};
+    use crate::event::Event;
+    use crate::kernel::plan::{Accumulator, AccumulatorKind, EntityPlan, Read};
+
+    const SHARE: u64 = 256 << 10;
+
+    fn shard() -> Shard {
+        let window = Duration::from_secs(3_600);
+        let plan = EntityPlan {
+            name: "thing".into(),
+            ttl: Duration::from_secs(100_000),
+            max_bytes: 64 << 10,
+            filters: vec![1],
+            values: vec![],
+            members: vec![],
+            accumulators: vec![Accumulator { tag: 11, kind: AccumulatorKind::Count { filter: 0, window } }],
+            reads: vec![Read::Count(0)],
+        };
+        Shard::new(Arc::from([Layout::new(plan)]), SHARE)
+    }
+
+    fn id(number: u64) -> EntityId {
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+        EntityId { kind: EntityType(0), key: EntityKey(key) }
+    }
+
+    fn see(shard: &mut Shard, number: u64, now: Timestamp) {
+        let event =
+            Event { time: now, weight: 1, sign: 1, filters: 1, values: Default::default(), members: Default::default(), proves: false };
+        let mut reads: Vec<f64> = Vec::new();
+        shard.happen(id(number), now, |entry, layout| entry.observe(layout, &event, now, &mut reads));
+    }
+
+    /// Writes everything that waits, as a store that is there would take it.
+    fn store(shard: &mut Shard, now: Timestamp) {
+        let mut sequence = 0;
+        let flush = || {
+            sequence += 1;
+            Flush { writer: 1, sequence, at: now }
+        };
+        for write in shard.due(usize::MAX, now, flush) {
+            shard.answered((write.entity, write.flush), Written::Stored, now);
+        }
+        assert_eq!(shard.totals.dirty, 0);
+    }
+
+    /// A flood of made-up identifiers, each seen once or twice; the cache stays within its share whatever comes.
+    fn flood(shard: &mut Shard, count: u64, now: Timestamp) {
+        for number in 0..count {
+            (0..=number % 2).for_each(|_| see(shard, 1_000_000 + number, now));
+            assert!(shard.totals.bytes.iter().sum::<u64>() <= SHARE, "{:?}", shard.totals);
+        }
+        assert!(shard.totals.evicted > count / 2, "{:?}", shard.totals);
+    }
+
+    #[test]
+    fn a_flood_pushes_out_neither_history_that_waits_nor_what_is_hot() {
+        let (mut shard, begin) = (shard(), Timestamp::from_micros(1_767_225_600_000_000));
+        (0..20).for_each(|number| (0..5).for_each(|_| see(&mut shard, number, begin)));
+        store(&mut shard, begin);
+        let now = begin.plus(Duration::from_secs(10));
+        // Hot and stored; known to the store and changed since; new, but seen more than twice and not stored.
+        (20..25).for_each(|number| (0..25).for_each(|_| see(&mut shard, number, now)));
+        store(&mut shard, now);
+        (0..10).for_each(|number| see(&mut shard, number, now));
+        (30..40).for_each(|number| (0..3).for_each(|_| see(&mut shard, number, now)));
+        // Redis is away: nothing is written.
+        flood(&mut shard, 20_000, now);
+        for number in (0..10).chain(20..25).chain(30..40) {
+            assert!(shard.find(id(number)).is_some(), "{number} was pushed out");
+        }
+        assert!((10..20).all(|number| shard.find(id(number)).is_none()), "what is stored and quiet goes first");
+        assert_eq!(shard.totals.dirty, shard.table.iter().filter(|entry| entry.is_dirty()).count() as u64);
+        assert!(shard.totals.lost > 0 && shard.totals.lost <= 20_000);
+    }
+
+    #[test]
+    fn a_flood_that_is_written_loses_nothing() {
+        let (mut shard, now) = (shard(), Timestamp::from_micros(1_767_225_600_000_000));
+        for round in 0..200 {
+            for number in 0..50 {
+                see(&mut shard, 10_000 + round * 50 + number, now);
+            }
+            store(&mut shard, now);
+        }
+        assert!(shard.totals.evicted > 5_000 && shard.totals.lost == 0, "{:?}", shard.totals);
     }
 }

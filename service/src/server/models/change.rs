@@ -45,6 +45,7 @@ fn try_step(service: &Service, model: &str, step: Step, uncalibrated: bool, aske
     let state = loader.state_of(model, next.clone())?;
     let built = loader.apply(&service.engine.in_force().bundle, model, &state)?;
     may_count(service, (&before, &built), model, step, uncalibrated)?;
+    may_read(service, &loader, model, step)?;
     let save = || -> Result<(), CallError> {
         let unchanged = |current: &ModelPolicy| {
             let same = current.revision == before.revision;
@@ -90,6 +91,21 @@ pub fn audit(service: &Service, asker: &Asker, what: &str, subject: &str) {
         subject,
         detail: &asker.why,
     });
+}
+
+/// A version that reads features without a full window would score something else than it learnt.
+fn may_read(service: &Service, loader: &Loader, model: &str, step: Step) -> Result<(), CallError> {
+    let version = match step {
+        Step::Promote(version) => version,
+        Step::Canary(version, percent) if percent > 0.0 => version,
+        _ => return Ok(()),
+    };
+    let manifest = loader.repository().manifest(model, version)?;
+    let inputs = manifest.inputs.iter().map(|input| input.name.as_str());
+    match service.warming.refusal(inputs, service.engine.clock().now()) {
+        None => Ok(()),
+        Some(why) => Err(ModelError::Data(format!("model `{model}` version {version}: {why}")).into()),
+    }
 }
 
 /// A version that is not calibrated on this site does not count, so it must not take the place of one that does.

@@ -1,0 +1,109 @@
+//! The one question before an answer: which entities does the cache not hold currently enough, what stands in Redis, whose is it.
+//!
+//! Entities and the name of a claim enter, what was found leaves, at most `read_deadline` later. Nothing is applied here.
+
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use tokio::time::timeout;
+
+use crate::entity::EntityId;
+use crate::store::Claim;
+use crate::time::Timestamp;
+
+use super::entry::Entry;
+use super::shard::Shard;
+use super::{Shared, shard_of};
+
+/// What the store was asked for one entity.
+pub(super) struct Asked {
+    entity: EntityId,
+    generation: u32,
+    /// How old the copy here is, microseconds.
+    age: i64,
+    answer: Answer,
+}
+
+enum Answer {
+    /// The cache is current enough.
+    Unasked,
+    /// Not in time.
+    Missed,
+    /// What stands under its key.
+    Found(Option<Vec<u8>>),
+}
+
+pub(super) type Answers = SmallVec<[Asked; 8]>;
+
+impl Shared {
+    /// Asks Redis for those of the entities that the cache does not hold currently enough, and whose the transaction of that name is.
+    pub(super) async fn ask(
+        &self,
+        entities: impl Iterator<Item = EntityId>,
+        name: Option<&str>,
+        wants: impl Fn(&Entry, Timestamp) -> bool,
+    ) -> (Answers, Claim) {
+        // Not the last event's moment: after a pause a copy would look younger than it is.
+        let now = self.now().max(self.head.lock().now);
+        let mut asked: Answers = entities
+            .map(|entity| {
+                let shard = self.shards.get(shard_of(entity)).map(Mutex::lock);
+                let known = shard.as_ref().and_then(|shard| shard.find(entity));
+                let wanted = known.is_none_or(|entry| wants(entry, now));
+                let answer = if wanted { Answer::Missed } else { Answer::Unasked };
+                let age = known.map_or(0, |entry| entry.age(now));
+                Asked { entity, generation: known.map_or(0, |entry| entry.generation), age, answer }
+            })
+            .collect();
+        let keys: Vec<String> = asked.iter().filter(|one| matches!(one.answer, Answer::Missed)).map(|one| self.key(one.entity)).collect();
+        self.counts.cached.fetch_add((asked.len() - keys.len()) as u64, Ordering::Relaxed);
+        if keys.is_empty() && name.is_none() {
+            self.note_ages(&asked);
+            return (asked, Claim::Unasked);
+        }
+        self.counts.reads.fetch_add(1, Ordering::Relaxed);
+        if !self.breaker.is_closed() {
+            self.counts.missed.fetch_add(1, Ordering::Relaxed);
+            self.note_ages(&asked);
+            return (asked, self.counted(Claim::Unasked, name));
+        }
+        let mut claim = Claim::Unasked;
+        match timeout(self.options.read_deadline, self.reads.get(&keys, self.claim_of(name))).await {
+            Ok(Ok((found, answered))) => {
+                claim = answered;
+                self.breaker.answered();
+                self.counts.found.fetch_add(1, Ordering::Relaxed);
+                let waiting = asked.iter_mut().filter(|one| matches!(one.answer, Answer::Missed));
+                waiting.zip(found).for_each(|(one, found)| one.answer = Answer::Found(found));
+            }
+            Ok(Err(_)) => {
+                self.breaker.lost();
+                self.counts.missed.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(_) => {
+                self.breaker.missed();
+                self.counts.missed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        self.note_ages(&asked);
+        (asked, self.counted(claim, name))
+    }
+
+    /// How old the oldest copy is that answers for what is stored.
+    fn note_ages(&self, asked: &Answers) {
+        let oldest = asked.iter().filter(|one| !matches!(one.answer, Answer::Found(_))).map(|one| one.age).max();
+        self.counts.cache_age.fetch_max(u64::try_from(oldest.unwrap_or(0)).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Takes in what was found of an entity; whether anything was.
+    pub(super) fn learn(&self, shard: &mut Shard, entity: EntityId, asked: &Answers, now: Timestamp) -> bool {
+        let Some(Asked { generation, answer: Answer::Found(found), .. }) = asked.iter().find(|one| one.entity == entity) else {
+            return false;
+        };
+        let learnt = shard.change(entity, now, |entry, layout| entry.learn(layout, *generation, found.as_deref(), now));
+        let readable = !matches!(learnt, Some(Err(_)));
+        self.counts.unreadable.fetch_add(u64::from(!readable), Ordering::Relaxed);
+        readable
+    }
+}
