@@ -1,7 +1,7 @@
 //! How often each bucket came, in tiles: what entropy, shares, ranks, robust baselines and successions are read from.
 //!
 //! Spilled buckets enter with their time; weights within a window leave. A histogram stands in 6 tiles a window and a seventh for the
-//! tail, of which a share is counted. Replicas' cells add up one by one, so merging is exact up to [`MOST`] cells; beyond, the oldest
+//! tail, of which a share is counted. Replicas' cells add up one by one, so merging is exact up to [`most`] cells; beyond, the oldest
 //! tile goes, and the window is shorter by it. Successions (pairs of buckets) join where one part ends and the other begins.
 //!
 //! Magnitudes: eight buckets to a doubling, linear within it as in HdrHistogram, so at most an eighth wide; worked out on integers,
@@ -15,8 +15,14 @@ use super::tiles::Stretch;
 pub(crate) const TILES: i64 = 6;
 /// Tiles kept: the window and its tail.
 pub(crate) const KEPT: i64 = TILES + 1;
-/// Cells of a histogram, unless one tile alone has more.
-pub(crate) const MOST: usize = 512;
+/// Cells of a histogram: beyond, the oldest tile goes, and in a single tile no further bucket begins.
+pub(crate) const fn most(scale: Scale) -> usize {
+    match scale {
+        Scale::Cells | Scale::Successions => 512,
+        // Every bucket of one tile.
+        Scale::Magnitudes => 600,
+    }
+}
 /// Cells that a member can fall into.
 pub(crate) const STATES: u16 = 64;
 /// Values nearer to zero than 2⁻⁴ share a bucket: that power of two as a fixed-point word.
@@ -74,7 +80,7 @@ impl Histogram {
     }
 
     /// Adds to a bucket of a tile; what is older than all that is kept adds nothing.
-    fn add(&mut self, tile: i64, bucket: u16, count: i32) {
+    fn add(&mut self, scale: Scale, tile: i64, bucket: u16, count: i32) {
         if tile > self.newest {
             self.newest = tile;
             self.cells.retain(|cell| cell.tile > tile - KEPT);
@@ -91,20 +97,30 @@ impl Histogram {
                     self.cells.remove(at);
                 }
             }
-            Err(at) => self.cells.insert(at, Cell { tile, bucket, count }),
+            Err(at) => self.begin(scale, at, Cell { tile, bucket, count }),
         }
-        if self.cells.len() > MOST {
-            let oldest = self.cells.first().map_or(tile, |cell| cell.tile);
-            if oldest < self.newest {
-                self.cells.retain(|cell| cell.tile > oldest);
-            }
+    }
+
+    /// A cell that was not there. A client that invents paths makes as many steps as there are pairs: it shortens its own window.
+    fn begin(&mut self, scale: Scale, at: usize, cell: Cell) {
+        if self.cells.len() < most(scale) {
+            return self.cells.insert(at, cell);
+        }
+        let oldest = self.cells.first().map_or(cell.tile, |first| first.tile.min(cell.tile));
+        if oldest == self.newest {
+            return;
+        }
+        self.cells.retain(|known| known.tile > oldest);
+        if cell.tile > oldest {
+            let at = self.cells.partition_point(|known| (known.tile, known.bucket) < (cell.tile, cell.bucket));
+            self.cells.insert(at, cell);
         }
     }
 
     /// Takes in a spilled bucket, or takes it back.
     pub(crate) fn spill(&mut self, (scale, width): (Scale, i64), time: i64, bucket: u16, sign: i32) {
         if scale != Scale::Successions {
-            return self.add(time.div_euclid(width), bucket, sign);
+            return self.add(scale, time.div_euclid(width), bucket, sign);
         }
         let Some(ends) = self.ends else {
             self.ends = Some(Ends { first: (time, bucket), last: (time, bucket) });
@@ -112,29 +128,29 @@ impl Histogram {
         };
         // One between the ends would split a step that is counted already: it adds nothing.
         if time >= ends.last.0 {
-            self.add(time.div_euclid(width), pair(ends.last.1, bucket), 1);
+            self.add(scale, time.div_euclid(width), pair(ends.last.1, bucket), 1);
             self.ends = Some(Ends { last: (time, bucket), ..ends });
         } else if time < ends.first.0 {
-            self.add(ends.first.0.div_euclid(width), pair(bucket, ends.first.1), 1);
+            self.add(scale, ends.first.0.div_euclid(width), pair(bucket, ends.first.1), 1);
             self.ends = Some(Ends { first: (time, bucket), ..ends });
         }
     }
 
     /// Adds another one, and the step that joins both when one ends before the other begins.
-    pub(crate) fn merge(&mut self, other: &Self, width: i64) {
+    pub(crate) fn merge(&mut self, other: &Self, (scale, width): (Scale, i64)) {
         if other.newest > self.newest {
             self.newest = other.newest;
             self.cells.retain(|cell| cell.tile > other.newest - KEPT);
         }
         for cell in &other.cells {
-            self.add(cell.tile, cell.bucket, cell.count);
+            self.add(scale, cell.tile, cell.bucket, cell.count);
         }
         match (self.ends, other.ends) {
             (Some(ours), Some(theirs)) => {
                 if theirs.first.0 >= ours.last.0 {
-                    self.add(theirs.first.0.div_euclid(width), pair(ours.last.1, theirs.first.1), 1);
+                    self.add(scale, theirs.first.0.div_euclid(width), pair(ours.last.1, theirs.first.1), 1);
                 } else if theirs.last.0 <= ours.first.0 {
-                    self.add(ours.first.0.div_euclid(width), pair(theirs.last.1, ours.first.1), 1);
+                    self.add(scale, ours.first.0.div_euclid(width), pair(theirs.last.1, ours.first.1), 1);
                 }
                 let first = if theirs.first.0 < ours.first.0 { theirs.first } else { ours.first };
                 let last = if theirs.last.0 > ours.last.0 { theirs.last } else { ours.last };

@@ -23,6 +23,7 @@ mod sparse;
 mod state;
 #[cfg(test)]
 mod tests;
+mod thinned;
 mod tiles;
 mod wire;
 
@@ -32,6 +33,14 @@ pub mod slots;
 pub use codec::DecodeError;
 pub use layout::Layout;
 pub use state::{EntityState, Flush, WriterId};
+
+/// Most cells of a histogram of that scale.
+pub(crate) const fn histogram_cells(scale: plan::Scale) -> usize {
+    histogram::most(scale)
+}
+
+/// Most cells of a page, and of the sample beside it.
+pub(crate) const PAGE_CELLS: (usize, usize) = (distinct::PAGE, thinned::MOST);
 
 /// Times further than this from 1970 are clamped: about ±36,000 years, so that differences never overflow.
 pub(crate) const TIME_LIMIT: i64 = 1 << 60;

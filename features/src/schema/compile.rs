@@ -16,7 +16,7 @@ use crate::yaml::{Problem, Problems, Text, line, parse};
 /// Entity types are few: a transaction has at most one subject of each.
 const MAX_ENTITIES: usize = 32;
 const DEFAULT_TTL: Duration = Duration::from_secs(30 * 86_400);
-const DEFAULT_MAX_BYTES: usize = 24 * 1024;
+const DEFAULT_MAX_BYTES: usize = 64 * 1024;
 
 /// A filter of the schema, evaluated once an event for all plans that use it.
 pub(super) struct Filter {

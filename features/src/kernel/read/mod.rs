@@ -264,9 +264,9 @@ impl<'a> Reading<'a> {
     }
 
     fn novelty(&self, id: AccumulatorId) -> f64 {
-        let Some(Section::Distinct { member, horizon, index, salt, .. }) = self.layout.section(id) else { return f64::NAN };
+        let Some(Section::Distinct { member, horizon, index, sorting, .. }) = self.layout.section(id) else { return f64::NAN };
         match self.event.and_then(|event| event.members.get(member).copied().flatten()) {
-            Some(member) => self.state.distinct.get(index).map_or(1.0, |distinct| distinct.novelty(member, self.at - horizon, salt)),
+            Some(member) => self.state.distinct.get(index).map_or(1.0, |distinct| distinct.novelty(member, self.at - horizon, sorting.salt)),
             None => f64::NAN,
         }
     }
