@@ -19,6 +19,8 @@ pub(crate) const KEPT: i64 = TILES + 1;
 pub(crate) const fn most(scale: Scale) -> usize {
     match scale {
         Scale::Cells | Scale::Successions => 512,
+        // A population's: twenty routes make up to 400 steps, in each of seven tiles.
+        Scale::Pairs => 4_096,
         // Every bucket of one tile.
         Scale::Magnitudes => 600,
     }
@@ -170,6 +172,24 @@ impl Histogram {
     }
 }
 
+impl Histogram {
+    /// Where steps lead that begin on a cell: the same as [`Self::weights`], and only those are looked at.
+    pub(crate) fn steps_from(&self, from: u16, stretch: Stretch) -> impl Iterator<Item = (u16, f64)> + '_ {
+        let oldest = stretch.begin().map_or(i64::MAX, |begin| begin.max(self.newest.saturating_sub(KEPT)));
+        (oldest..=self.newest).flat_map(move |tile| {
+            let at = |bucket: u16| self.cells.partition_point(|cell| (cell.tile, cell.bucket) < (tile, bucket));
+            let row = self.cells.get(at(from * STATES)..at(from * STATES + STATES)).unwrap_or_default();
+            let share = stretch.share_of(tile).unwrap_or(1.0);
+            row.iter().map(move |cell| (cell.bucket % STATES, f64::from(cell.count) * share))
+        })
+    }
+}
+
+/// The number of a step as a value.
+pub(crate) fn step(from: f64, to: f64) -> f64 {
+    from * f64::from(STATES) + to
+}
+
 /// The bucket of a step.
 pub(crate) const fn pair(from: u16, to: u16) -> u16 {
     from % STATES * STATES + to % STATES
@@ -179,6 +199,7 @@ pub(crate) const fn pair(from: u16, to: u16) -> u16 {
 pub(crate) fn bucket(scale: Scale, word: i64) -> u16 {
     match scale {
         Scale::Cells | Scale::Successions => ((word >> 16) as u16) % STATES,
+        Scale::Pairs => ((word >> 16) as u16) % (STATES * STATES),
         Scale::Magnitudes => {
             let size = word.unsigned_abs();
             let exponent = 63_u32.saturating_sub(size.leading_zeros());
@@ -197,7 +218,7 @@ pub(crate) const fn buckets(scale: Scale) -> u16 {
     match scale {
         Scale::Cells => STATES,
         Scale::Magnitudes => 2 * ZERO + 1,
-        Scale::Successions => STATES * STATES,
+        Scale::Successions | Scale::Pairs => STATES * STATES,
     }
 }
 

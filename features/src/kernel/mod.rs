@@ -34,6 +34,11 @@ pub use codec::DecodeError;
 pub use layout::Layout;
 pub use state::{EntityState, Flush, WriterId};
 
+/// The number of a step between two cells as a value of an event.
+pub(crate) fn step(from: f64, to: f64) -> f64 {
+    histogram::step(from, to)
+}
+
 /// Most cells of a histogram of that scale.
 pub(crate) const fn histogram_cells(scale: plan::Scale) -> usize {
     histogram::most(scale)

@@ -44,7 +44,9 @@ const fn section(kind: AccumulatorKind) -> usize {
         AccumulatorKind::Position { .. } => 24,
         AccumulatorKind::Extreme { .. } => TILES,
         AccumulatorKind::Moments { .. } => MOMENTS,
-        AccumulatorKind::Histogram { scale, .. } => histogram_cells(scale) * HISTOGRAM_CELL + if matches!(scale, Scale::Successions) { 26 } else { 0 },
+        AccumulatorKind::Histogram { scale, .. } => {
+            histogram_cells(scale) * HISTOGRAM_CELL + if matches!(scale, Scale::Successions) { 26 } else { 0 }
+        }
         AccumulatorKind::Matured { window, delay, .. } => {
             // Twelve tiles a window, over window and delay.
             let windows = 2 + delay.as_secs() / if window.as_secs() == 0 { 1 } else { window.as_secs() };

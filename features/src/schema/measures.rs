@@ -59,15 +59,26 @@ impl Views {
             return Ok(());
         };
         let Some(member) = compiler.member(of, context.phase) else { return Ok(()) };
+        let after = match &raw.after {
+            Some(after) => match compiler.member(after, context.phase) {
+                Some(from) => Some((from, after)),
+                None => return Ok(()),
+            },
+            None => None,
+        };
         let Some(bit) = bit(compiler, builder, context, raw.filter.as_ref())? else { return Ok(()) };
         let own = own_share(compiler, raw);
-        let cell = builder.cell(member, &of.value)?;
+        let cell = match after {
+            Some((from, after)) => builder.step((from, member), &format!("{}|{}", after.value, of.value))?,
+            None => builder.cell(member, &of.value)?,
+        };
         for (text, window) in windows {
             let Some(feature) = self.feature(compiler, context, Some(*window), text) else { continue };
             let read = match raw.aggregation.value.as_str() {
                 "entropy" => Read::Entropy(builder.histogram(bit, cell, *window, Scale::Cells)),
                 "heavy_hitters" if own => Read::OwnShare(builder.histogram(bit, cell, *window, Scale::Cells)),
                 "heavy_hitters" => Read::TopShare(builder.histogram(bit, cell, *window, Scale::Cells)),
+                _ if after.is_some() => Read::StepRarity(builder.histogram(bit, cell, *window, Scale::Pairs)),
                 _ => Read::TransitionRarity(builder.histogram(bit, cell, *window, Scale::Successions)),
             };
             builder.read(read, feature, 1.0);

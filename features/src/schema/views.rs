@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::arguments::{Windows, bit, not_allowed, number, phase, stat, windows};
-use super::builder::{Builder, Full};
+use super::builder::{Builder, Full, Origin};
 use super::bytes;
 use super::compile::{Compiler, canonical, shown};
 use super::duration;
@@ -42,7 +42,9 @@ const HISTORY: [&str; 20] = [
     "label_rate",
     "geo_velocity",
 ];
-const OWN: [&str; 3] = ["field", "holds", "lateness"];
+const OWN: [&str; 6] = ["field", "holds", "lateness", "quotient", "difference", "zscore_against"];
+/// From here on places are of reads that no vector shows; they follow on the features.
+pub(super) const HIDDEN: usize = MAX_FEATURES;
 
 /// What the views of a schema come to.
 #[derive(Default)]
@@ -51,6 +53,8 @@ pub(super) struct Views {
     pub plans: Vec<EntityPlan>,
     pub inputs: Vec<Inputs>,
     pub own: Vec<(usize, Own)>,
+    /// How many reads no vector shows.
+    pub hidden: usize,
 }
 
 /// What a plan takes from the schema for its events and gives back for the vector.
@@ -73,6 +77,8 @@ pub(super) enum Value {
     Number([Option<usize>; 3]),
     /// The cell into which the schema's member falls.
     Cell(usize),
+    /// The step from one member's cell to another's.
+    Step(usize, usize),
 }
 
 /// A feature of the transaction itself.
@@ -82,6 +88,16 @@ pub(super) enum Own {
     Flag(usize),
     Holds(usize),
     Lateness,
+    /// One feature over another.
+    Quotient(usize, usize),
+    /// One feature less another.
+    Difference(usize, usize),
+    /// How far a feature lies from the middle of a baseline, in spreads.
+    Zscore {
+        of: usize,
+        middle: usize,
+        spread: usize,
+    },
 }
 
 /// One aggregation on its way to features.
@@ -91,6 +107,8 @@ pub(super) struct Context<'a> {
     pub entity: Option<EntityType>,
     pub phase: Phase,
     pub raw: &'a RawAggregation,
+    /// Hashes of the features that it is made of; empty for most.
+    pub inputs: &'a str,
 }
 
 pub(super) fn compile(compiler: &mut Compiler, sources: &[(String, RawSchema)]) -> Views {
@@ -114,10 +132,24 @@ pub(super) fn compile(compiler: &mut Compiler, sources: &[(String, RawSchema)]) 
             );
         }
         let place = |name: &str| [Phase::Request, Phase::Outcome, Phase::Label].map(|phase| compiler.layout.number(name, phase));
-        let values = builder.values.iter().map(|(name, member)| member.map_or_else(|| Value::Number(place(name)), Value::Cell));
+        let values = builder.values.iter().map(|(name, origin)| match *origin {
+            Origin::Number => Value::Number(place(name)),
+            Origin::Cell(member) => Value::Cell(member),
+            Origin::Step(from, to) => Value::Step(from, to),
+        });
         let values = values.collect();
-        views.inputs.push(Inputs { filters: builder.filters, values, members: builder.members, reads: builder.reads });
+        views.inputs.push(Inputs {
+            filters: builder.filters,
+            values,
+            members: builder.members,
+            reads: builder.reads.into_iter().map(|(place, factor)| (views.placed(place), factor)).collect(),
+        });
         views.plans.push(builder.plan);
+    }
+    for at in 0..views.own.len() {
+        let Some((_, Own::Zscore { of, middle, spread })) = views.own.get(at).copied() else { continue };
+        let own = Own::Zscore { of, middle: views.placed(middle), spread: views.placed(spread) };
+        views.own.get_mut(at).into_iter().for_each(|(_, known)| *known = own);
     }
     views
 }
@@ -138,8 +170,7 @@ impl Views {
                 builder.plan.ttl = builder.plan.ttl.max(ttl);
             }
         }
-        let mut builder = entity.and_then(|kind| builders.get_mut(kind.index()));
-        if let Some(builder) = &mut builder {
+        if let Some(builder) = entity.and_then(|kind| builders.get_mut(kind.index())) {
             // Bit 0 of every plan is "any event of the request phase".
             if let Some(any) = compiler.filter_source("", 0, Phase::Request) {
                 let _ = builder.filter(any, Phase::Request, "");
@@ -147,13 +178,31 @@ impl Views {
         }
         for raw_aggregation in &raw.aggregations {
             let phase = phase(compiler, raw_aggregation);
-            let context = Context { view: &raw.name.value, version: raw.version, entity, phase, raw: raw_aggregation };
+            let context = Context { view: &raw.name.value, version: raw.version, entity, phase, raw: raw_aggregation, inputs: "" };
             compiler.well_named(&raw_aggregation.name, "an aggregation");
-            match &mut builder {
+            for (key, given, takers) in [
+                ("after", &raw_aggregation.after, &["transition_rarity"][..]),
+                ("against", &raw_aggregation.against, &["quotient", "difference", "zscore_against"][..]),
+            ] {
+                if let Some(text) = given.as_ref().filter(|_| !takers.contains(&raw_aggregation.aggregation.value.as_str())) {
+                    let message =
+                        format!("`{}` takes no `{key}`: it belongs to `{}`", raw_aggregation.aggregation.value, takers.join("`, `"));
+                    compiler.problem(line(text), message);
+                }
+            }
+            match entity.and_then(|kind| builders.get_mut(kind.index())) {
                 Some(builder) => self.aggregation(compiler, builder, &context),
+                None if raw_aggregation.against.is_some() || OWN.iter().skip(3).any(|kind| raw_aggregation.aggregation.value == *kind) => {
+                    self.derived(compiler, builders, &context);
+                }
                 None => self.own(compiler, &context),
             }
         }
+    }
+
+    /// A place among features and hidden reads.
+    fn placed(&self, place: usize) -> usize {
+        if place < HIDDEN { place } else { self.features.len() + place - HIDDEN }
     }
 
     fn own(&mut self, compiler: &mut Compiler, context: &Context<'_>) {
@@ -356,6 +405,11 @@ impl Views {
             (None, Some(latitude), Some(longitude)) => format!("{},{}", latitude.value, longitude.value),
             (of, _, _) => of.as_ref().map_or_else(String::new, |of| of.value.clone()),
         };
+        let of = match (&raw.after, &raw.against) {
+            (Some(after), _) => format!("{}>{of}", after.value),
+            (None, Some(against)) => format!("{of} : {}", against.value),
+            (None, None) => of,
+        };
         let written = |text: &Option<Text>| text.as_ref().map_or_else(String::new, |text| canonical(&text.value));
         let filter = match &raw.part {
             Some(part) => format!("{} : {}", canonical(&part.value), written(&raw.whole)),
@@ -366,8 +420,10 @@ impl Views {
         let stat = raw.delay.as_ref().map_or_else(|| written(&raw.stat), |delay| format!("delay {}", delay.value));
         let kind = &raw.aggregation.value;
         let version = context.version;
+        // What it is made of is told by their hashes: their names are no definition.
+        let what = if context.inputs.is_empty() { &of } else { context.inputs };
         let hash =
-            definition(&format!("feature|{SEMANTICS}|{version}|{kind}|{entity}|{}|{filter}|{of}|{stat}|{seconds}", context.phase.name()));
+            definition(&format!("feature|{SEMANTICS}|{version}|{kind}|{entity}|{}|{filter}|{what}|{stat}|{seconds}", context.phase.name()));
         let meaning = window.map_or_else(|| raw.meaning.clone(), |window| raw.meaning.replace("{window}", &duration::words(window)));
         self.features.push(FeatureSpec {
             name,

@@ -41,7 +41,7 @@ fn error(count: u64, round: u64) -> f64 {
     for step in 0..count + count / 2 {
         let time = 1_767_225_600_000_000 + (step as i64 * WINDOW * 1_000_000) / count as i64;
         let member = rng.random();
-        let event = Happened { time, amount: 1.0, member, kind: 1, some: false, labelled: false, place: (0.0, 0.0) }.event();
+        let event = Happened { time, amount: 1.0, member, kind: 1, before: 1, some: false, labelled: false, place: (0.0, 0.0) }.event();
         if step + 1 < count + count / 2 {
             state.apply(&layout, &event);
         } else {

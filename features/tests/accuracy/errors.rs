@@ -1,7 +1,7 @@
 //! How far a reading is from the reference, in the terms of its bound.
 //!
-//! A reading and the past enter, errors by class leave; many errors enter, a figure with its bars leaves. NaN says that one of both had
-//! no answer, and holds under no bar.
+//! A reading and the past enter, errors by class leave; many errors enter, a figure with its bars leaves. Of NaN one of both had
+//! no answer.
 
 use super::plan::{ALL, Aggregation};
 use super::reference::Past;
@@ -89,8 +89,9 @@ pub struct Figure {
     pub stream: String,
     /// Seconds.
     pub window: u64,
-    /// Ascending.
+    /// Ascending; without those of which one side had no answer.
     pub errors: Vec<f64>,
+    unanswered: usize,
     of: Aggregation,
 }
 
@@ -99,9 +100,12 @@ pub type Measure = (String, f64, &'static str, Option<f64>);
 
 impl Figure {
     pub fn new((of, class): (Aggregation, Class), stream: String, window: u64, mut errors: Vec<f64>) -> Self {
+        let all = errors.len();
+        errors.retain(|error| !error.is_nan());
         errors.sort_by(f64::total_cmp);
+        let unanswered = all - errors.len();
         let aggregation = ALL.iter().find(|(known, _)| *known == of).map_or("", |(_, name)| name);
-        Self { aggregation, class, stream, window, errors, of }
+        Self { aggregation, class, stream, window, errors, unanswered, of }
     }
 
     fn mean(&self) -> f64 {
@@ -113,41 +117,68 @@ impl Figure {
         self.errors.get((last as f64 * part).floor() as usize).copied().unwrap_or(f64::NAN)
     }
 
-    /// Each statistic beside its bar.
+    /// Each statistic beside its bar. Where one of reading and reference had no answer, only how often is told.
     pub fn measures(&self) -> Vec<Measure> {
         let named = |statistic: &str| format!("{}, {}, {}: {statistic}", self.aggregation, self.stream, self.class.name());
         let (unit, bars) = self.bars();
         match self.class {
-            Class::Exact => vec![(named("greatest"), self.quantile(1.0), unit, bars.0)],
-            Class::BeyondATile => vec![(named("share"), self.mean(), unit, bars.0)],
-            _ => vec![(named("mean"), self.mean(), unit, bars.0), (named("p99"), self.quantile(0.99), unit, bars.1)],
+            Class::Exact => return vec![(named("greatest"), self.quantile(1.0), unit, bars.0)],
+            Class::BeyondATile => return vec![(named("share"), self.mean(), unit, bars.0)],
+            _ => {}
         }
+        let mut measures = vec![(named("mean"), self.mean(), unit, bars.0), (named("p99"), self.quantile(0.99), unit, bars.1)];
+        if self.unanswered > 0 {
+            let share = self.unanswered as f64 / (self.unanswered + self.errors.len()) as f64;
+            // A step of which the only precedent lies in the tail; a member in a crowded page.
+            let limit = match self.of {
+                Aggregation::TransitionRarity | Aggregation::StepRarity if self.expected().is_some() => Some(0.1),
+                Aggregation::TransitionRarity | Aggregation::StepRarity | Aggregation::Novelty | Aggregation::LabelRate => None,
+                _ => Some(0.0),
+            };
+            measures.push((named("without an answer on one side"), share, "", limit));
+        }
+        measures
     }
 
-    /// Unit, and what mean and 99th percentile must not exceed. Only steady arrivals have bars beyond exactness: what else comes, a
-    /// window is at most one tile off.
+    /// How many events a window of a steady stream holds on average.
+    fn expected(&self) -> Option<f64> {
+        self.stream.strip_prefix("steady ").and_then(|count| count.parse().ok())
+    }
+
+    /// Unit, and what mean and 99th percentile must not exceed. Beyond exactness only steady arrivals have bars, in the class of their
+    /// mean: which windows of 115 on average hold fewer than 100 is no accident of the kernel's. What else comes, a window is at most one
+    /// tile off.
     fn bars(&self) -> (&'static str, (Option<f64>, Option<f64>)) {
-        let steady = self.stream.starts_with("steady");
-        let bars = |mean: f64, p99: f64| if steady { (Some(mean), Some(p99)) } else { (None, None) };
+        let many = self.expected().map(|expected| if self.of == Aggregation::CountOfSome { 0.3 * expected } else { expected } >= 100.0);
+        let bars = |of_many: (f64, f64), of_few: (f64, f64)| match many {
+            Some(many) => {
+                let (mean, p99) = if many { of_many } else { of_few };
+                (Some(mean), Some(p99))
+            }
+            None => (None, None),
+        };
+        let only = |wanted: bool, (mean, p99): (f64, f64)| if many == Some(wanted) { (Some(mean), Some(p99)) } else { (None, None) };
         match (self.class, self.of) {
+            // Squares of ln gap are fixed-point: of gaps of a day that are all equal the deviation is told to 0.02.
+            (Class::Exact, Aggregation::GapSpread) => ("", (Some(0.02), None)),
             (Class::Exact, _) => ("", (Some(1e-3), None)),
             (Class::BeyondATile, _) => ("", (Some(0.0), None)),
-            (Class::Middling, _) => ("events", bars(1.0, 4.0)),
-            (Class::Long, _) => ("%", bars(1.0, 4.0)),
+            (Class::Middling, _) => ("events", only(false, (1.0, 4.0))),
+            (Class::Long, _) => ("%", only(true, (1.0, 4.0))),
             (_, Aggregation::Age | Aggregation::SinceLast | Aggregation::Last | Aggregation::Speed) => ("", (Some(1e-3), Some(1e-3))),
-            (_, Aggregation::Distinct) => ("members", bars(0.0, 0.0)),
+            (_, Aggregation::Distinct) => ("members", bars((0.0, 0.0), (0.0, 0.0))),
             (_, Aggregation::Novelty) => ("", (Some(0.0), Some(0.0))),
-            (_, Aggregation::QuantileRank) => ("", bars(0.02, 0.06)),
-            (_, Aggregation::Stddev) => ("%", bars(9.0, 99.0)),
-            (_, Aggregation::GapMean) => ("%", bars(9.0, 99.0)),
-            (_, Aggregation::GapSpread) => ("", bars(9.0, 99.0)),
-            (Class::ByCells, Aggregation::Entropy) => ("bits", bars(9.0, 99.0)),
-            (_, Aggregation::Entropy) => ("bits", bars(9.0, 99.0)),
-            (Class::ByCells, _) => ("", bars(9.0, 99.0)),
-            (_, Aggregation::TopShare | Aggregation::OwnShare) => ("", bars(9.0, 99.0)),
-            (_, Aggregation::Zscore) => ("", bars(9.0, 99.0)),
-            (_, Aggregation::TransitionRarity) => ("nats", bars(9.0, 99.0)),
-            (_, Aggregation::LabelRate) => ("", bars(9.0, 99.0)),
+            (_, Aggregation::QuantileRank) => ("", bars((0.02, 0.04), (0.02, 0.08))),
+            (_, Aggregation::Stddev) => ("%", bars((0.6, 2.5), (1.2, 8.0))),
+            (_, Aggregation::GapMean) => ("%", bars((1.4, 7.0), (2.5, 18.0))),
+            (_, Aggregation::GapSpread) => ("", bars((0.015, 0.1), (0.02, 0.18))),
+            (Class::ByCells, Aggregation::Entropy) => ("bits", bars((0.015, 0.06), (0.06, 0.3))),
+            (_, Aggregation::Entropy) => ("bits", bars((0.3, 1.1), (0.3, 1.1))),
+            (Class::ByCells, _) => ("", bars((0.006, 0.03), (0.015, 0.08))),
+            (_, Aggregation::TopShare | Aggregation::OwnShare) => ("", bars((0.07, 0.3), (0.07, 0.3))),
+            (_, Aggregation::Zscore) => ("", bars((0.03, 0.15), (0.03, 0.35))),
+            (_, Aggregation::TransitionRarity | Aggregation::StepRarity) => ("nats", bars((0.15, 1.0), (0.3, 1.5))),
+            (_, Aggregation::LabelRate) => ("", bars((0.008, 0.04), (0.02, 0.1))),
             _ => ("", (None, None)),
         }
     }

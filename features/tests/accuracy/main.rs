@@ -21,8 +21,8 @@ use telltale_features::kernel::{EntityState, Layout};
 use self::errors::{Class, Figure};
 use self::plan::{ALL, Aggregation, Happened};
 use self::reference::Past;
-use self::streams::Arrivals;
 use self::row::{Failure, Row};
+use self::streams::Arrivals;
 
 /// The windows of the shipped schemas, seconds.
 const WINDOWS: [u64; 7] = [10, 60, 600, 3_600, 86_400, 604_800, 2_592_000];
@@ -169,6 +169,7 @@ mod tests {
             amount,
             member: kind,
             kind,
+            before: kind,
             some: amount > 2.0,
             labelled: false,
             place: (0.0, 0.0),

@@ -29,6 +29,7 @@ pub enum Aggregation {
     QuantileRank,
     Zscore,
     TransitionRarity,
+    StepRarity,
     GapMean,
     GapSpread,
     Age,
@@ -39,7 +40,7 @@ pub enum Aggregation {
 }
 
 /// All of them with their names, in the order of the plan's reads.
-pub const ALL: [(Aggregation, &str); 24] = [
+pub const ALL: [(Aggregation, &str); 25] = [
     (Aggregation::Count, "count"),
     (Aggregation::CountOfSome, "count, filtered"),
     (Aggregation::Rate, "rate"),
@@ -57,6 +58,7 @@ pub const ALL: [(Aggregation, &str); 24] = [
     (Aggregation::QuantileRank, "quantile_rank"),
     (Aggregation::Zscore, "zscore_self"),
     (Aggregation::TransitionRarity, "transition_rarity"),
+    (Aggregation::StepRarity, "transition_rarity of a population"),
     (Aggregation::GapMean, "interarrival geometric_mean"),
     (Aggregation::GapSpread, "interarrival log_stddev"),
     (Aggregation::Age, "age"),
@@ -83,6 +85,8 @@ pub struct Happened {
     pub member: u64,
     /// What entropy, shares and steps are about.
     pub kind: u64,
+    /// The kind of what the same session did before, among many sessions.
+    pub before: u64,
     /// Whether it passes the filter.
     pub some: bool,
     /// Whether it is labelled in the end.
@@ -97,6 +101,11 @@ pub const fn cell(member: u64) -> u64 {
 }
 
 impl Happened {
+    /// The number of the step from the cell before to this one.
+    pub const fn step(&self) -> u64 {
+        cell(self.before) * 64 + cell(self.kind)
+    }
+
     /// As the kernel is told of it.
     pub fn event(&self) -> Event {
         Event {
@@ -104,7 +113,7 @@ impl Happened {
             weight: 1,
             sign: 1,
             filters: 1 | u64::from(self.some) << SOME | u64::from(self.labelled) << LABEL,
-            values: smallvec![self.amount, cell(self.kind) as f64, self.place.0, self.place.1],
+            values: smallvec![self.amount, cell(self.kind) as f64, self.place.0, self.place.1, self.step() as f64],
             members: smallvec![Some(self.member)],
             proves: false,
         }
@@ -131,6 +140,7 @@ pub fn plan(window: Duration) -> EntityPlan {
         AccumulatorKind::Position { filter: ANY, latitude: 2, longitude: 3 },
         AccumulatorKind::Matured { filter: LABEL, window, delay },
         AccumulatorKind::Matured { filter: ANY, window, delay },
+        AccumulatorKind::Histogram { filter: ANY, value: 4, window, scale: Scale::Pairs },
     ];
     let accumulators = kinds.into_iter().zip(5_000..).map(|(kind, tag)| Accumulator { tag, kind });
     EntityPlan {
@@ -138,7 +148,7 @@ pub fn plan(window: Duration) -> EntityPlan {
         ttl: window * 10,
         max_bytes: 1 << 20,
         filters: vec![1, 2, 3],
-        values: vec![11, 12, 13, 14],
+        values: vec![11, 12, 13, 14, 15],
         members: vec![21],
         accumulators: accumulators.collect(),
         reads: ALL.iter().map(|(aggregation, _)| read(*aggregation, window)).collect(),
@@ -163,6 +173,7 @@ const fn read(aggregation: Aggregation, window: Duration) -> Read {
         Aggregation::QuantileRank => Read::QuantileRank(8),
         Aggregation::Zscore => Read::Zscore(8),
         Aggregation::TransitionRarity => Read::TransitionRarity(9),
+        Aggregation::StepRarity => Read::StepRarity(16),
         Aggregation::GapMean => Read::Interarrival { of: 10, stat: GapStat::GeometricMean },
         Aggregation::GapSpread => Read::Interarrival { of: 10, stat: GapStat::LogStddev },
         Aggregation::Age => Read::Age(11),

@@ -84,6 +84,7 @@ impl<'a> Past<'a> {
             Aggregation::QuantileRank => self.rank(),
             Aggregation::Zscore => at_least(4, self.earlier(), || self.zscore()),
             Aggregation::TransitionRarity => self.rarity(),
+            Aggregation::StepRarity => self.step_rarity(),
             Aggregation::GapMean => self.gaps().map_or(f64::NAN, |gaps| (gaps.iter().sum::<f64>() / gaps.len() as f64).exp()),
             Aggregation::GapSpread => self.gaps().map_or(f64::NAN, |gaps| deviation(gaps.into_iter())),
             Aggregation::Age => self.before().first().map_or(f64::NAN, |first| (self.at() - first.time) as f64 / 1e6),
@@ -139,9 +140,16 @@ impl<'a> Past<'a> {
                 *steps.entry(cell(later.kind)).or_default() += 1.0;
             }
         }
-        let all: f64 = steps.values().sum();
-        let known = steps.get(&to).copied().unwrap_or_default();
-        if all > 0.0 { -((known + 0.5) / (all + 0.5 * (steps.len() as f64 + 1.0))).ln() } else { f64::NAN }
+        among(&steps, to)
+    }
+
+    fn step_rarity(self) -> f64 {
+        let Some(own) = self.all.last().map(Happened::step) else { return f64::NAN };
+        let mut steps: BTreeMap<u64, f64> = BTreeMap::new();
+        for event in self.earlier().iter().filter(|event| event.step() / 64 == own / 64) {
+            *steps.entry(event.step() % 64).or_default() += 1.0;
+        }
+        among(&steps, own % 64)
     }
 
     /// ln of each gap in the window, of which the later event lies inside; nothing with fewer than two.
@@ -172,6 +180,13 @@ impl<'a> Past<'a> {
         let matured = matured.get(..matured.partition_point(|event| event.time < end)).unwrap_or_default();
         at_least(1, matured, || matured.iter().filter(|event| event.labelled).count() as f64 / matured.len() as f64)
     }
+}
+
+/// −ln of the share of one, half a step added for each that followed and for one more.
+fn among(steps: &BTreeMap<u64, f64>, to: u64) -> f64 {
+    let all: f64 = steps.values().sum();
+    let known = steps.get(&to).copied().unwrap_or_default();
+    if all > 0.0 { -((known + 0.5) / (all + 0.5 * (steps.len() as f64 + 1.0))).ln() } else { f64::NAN }
 }
 
 fn at_least(least: usize, events: &[Happened], value: impl FnOnce() -> f64) -> f64 {

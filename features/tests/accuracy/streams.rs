@@ -80,9 +80,11 @@ pub fn draw(arrivals: Arrivals, seed: u64, window: i64) -> (Vec<Happened>, usize
         let of = |pool: &[u64], at: usize| pool.get(at).copied().unwrap_or_default();
         events.push(Happened {
             time: time as i64,
-            amount: f64::from(rng.random_range(1..1_000_u32)) / 4.0,
+            // A sum is off as a count is, times √(1 + the square of the values' coefficient of variation): here 1.1.
+            amount: f64::from(rng.random_range(100..1_000_u32)) / 4.0,
             member: of(&members, rng.random_range(0..MEMBERS)),
             kind: of(&kinds, rng.random_range(0..KINDS)),
+            before: of(&kinds, rng.random_range(0..KINDS)),
             some: rng.random_bool(0.3),
             labelled: rng.random_bool(0.125),
             place: (rng.random_range(35.0..60.0), rng.random_range(-10.0..30.0)),
@@ -150,6 +152,7 @@ impl Recorded {
             member: scattered(member),
             // Sixteen neighbourhoods.
             kind: scattered(member % KINDS as u64),
+            before: scattered((member + terminal) % KINDS as u64),
             some: amount > 100.0,
             labelled: fraud,
             place: (35.0 + (terminal % 25) as f64, (terminal % 40) as f64 - 10.0),
