@@ -8,6 +8,7 @@
 
 mod codec;
 mod distinct;
+mod exercise;
 mod extremes;
 mod gaps;
 mod histogram;
@@ -31,6 +32,7 @@ pub mod plan;
 pub mod slots;
 
 pub use codec::DecodeError;
+pub use exercise::Exercise;
 pub use layout::Layout;
 pub use state::{EntityState, Flush, WriterId};
 

@@ -3,6 +3,7 @@
 //! It says who acts in a transaction, what is counted of them, and how a vector is put together. It is immutable, holds no state
 //! of any entity, and never looks at raw bytes: that is the door's work.
 
+mod aggregations;
 mod arguments;
 mod builder;
 mod bytes;
@@ -14,7 +15,6 @@ mod events;
 mod fields;
 mod glossary;
 mod layout;
-mod measures;
 mod names;
 mod places;
 mod routes;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::arguments::{Windows, bit, not_allowed, number, phase, stat, windows};
-use super::builder::{Builder, Full, Origin};
+use super::aggregations::{Frame, Stop};
+use super::arguments::{not_allowed, phase, windows};
+use super::builder::{Builder, Origin};
 use super::bytes;
 use super::compile::{Compiler, canonical, shown};
 use super::duration;
@@ -12,7 +13,7 @@ use super::spec::{FeatureSpec, Phase};
 use crate::entity::EntityType;
 use crate::expr::NameKind;
 use crate::hash::definition;
-use crate::kernel::plan::{EntityPlan, Read};
+use crate::kernel::plan::EntityPlan;
 use crate::yaml::{Text, line};
 
 /// Raised when a change of this code changes what a feature means.
@@ -251,135 +252,14 @@ impl Views {
             return;
         }
         let windows = windows(compiler, raw);
-        let made = match kind {
-            "last" if raw.of.is_some() => self.latest(compiler, builder, context),
-            "age" | "last" => self.seen(compiler, builder, context),
-            "label_rate" => self.label_rate(compiler, builder, context, &windows),
-            "geo_velocity" => self.geo_velocity(compiler, builder, context),
-            "min" | "max" | "stddev" | "quantile_rank" | "zscore_self" => self.spread(compiler, builder, context, &windows),
-            "entropy" | "heavy_hitters" | "transition_rarity" => self.cells(compiler, builder, context, &windows),
-            "ratio" => self.ratio(compiler, builder, context, &windows),
-            "sum" | "mean" => self.valued(compiler, builder, context, &windows),
-            "distinct" | "novelty" => self.membered(compiler, builder, context, &windows),
-            _ => self.counted(compiler, builder, context, &windows),
-        };
-        if let Err(full) = made {
-            compiler.problem(
-                line(&raw.name),
-                format!(
-                    "`{}.{}` is one too many: entity `{}` has room for {} {}",
-                    context.view, raw.name.value, builder.plan.name, full.limit, full.what
-                ),
+        let mut frame = Frame { compiler, builder, context, windows: &windows };
+        if let Err(Stop::Full(full)) = self.made(&mut frame) {
+            let message = format!(
+                "`{}.{}` is one too many: entity `{}` has room for {} {}",
+                context.view, raw.name.value, builder.plan.name, full.limit, full.what
             );
+            compiler.problem(line(&raw.name), message);
         }
-    }
-
-    fn seen(&mut self, compiler: &mut Compiler, builder: &mut Builder, context: &Context<'_>) -> Result<(), Full> {
-        let Some(bit) = bit(compiler, builder, context, context.raw.filter.as_ref())? else { return Ok(()) };
-        if let Some(feature) = self.feature(compiler, context, None, "") {
-            let seen = builder.seen(bit);
-            let read = if context.raw.aggregation.value == "age" { Read::Age(seen) } else { Read::SinceLast(seen) };
-            builder.read(read, feature, 1.0);
-        }
-        Ok(())
-    }
-
-    fn counted(
-        &mut self,
-        compiler: &mut Compiler,
-        builder: &mut Builder,
-        context: &Context<'_>,
-        windows: &Windows<'_>,
-    ) -> Result<(), Full> {
-        let Some(bit) = bit(compiler, builder, context, context.raw.filter.as_ref())? else { return Ok(()) };
-        let stat = stat(compiler, context.raw);
-        for (text, window) in windows {
-            let Some(feature) = self.feature(compiler, context, Some(*window), text) else { continue };
-            let (read, factor) = match context.raw.aggregation.value.as_str() {
-                "interarrival" => (Read::Interarrival { of: builder.interarrival(bit, *window), stat }, 1.0),
-                "rate" => (Read::Count(builder.count(bit, *window)), 1.0 / window.as_secs_f64()),
-                _ => (Read::Count(builder.count(bit, *window)), 1.0),
-            };
-            builder.read(read, feature, factor);
-        }
-        Ok(())
-    }
-
-    fn ratio(&mut self, compiler: &mut Compiler, builder: &mut Builder, context: &Context<'_>, windows: &Windows<'_>) -> Result<(), Full> {
-        let raw = context.raw;
-        if raw.part.is_none() || raw.filter.is_some() || raw.of.is_some() {
-            let message =
-                "`ratio` takes `part` and `whole`, each a filter (`whole` may be left out: every event), and neither `filter` nor `of`";
-            compiler.problem(line(&raw.name), message.to_owned());
-            return Ok(());
-        }
-        let part = bit(compiler, builder, context, raw.part.as_ref())?;
-        let whole = bit(compiler, builder, context, raw.whole.as_ref())?;
-        let (Some(part), Some(whole)) = (part, whole) else { return Ok(()) };
-        for (text, window) in windows {
-            let Some(feature) = self.feature(compiler, context, Some(*window), text) else { continue };
-            let read = Read::Ratio { part: builder.count(part, *window), whole: builder.count(whole, *window) };
-            builder.read(read, feature, 1.0);
-        }
-        Ok(())
-    }
-
-    fn valued(&mut self, compiler: &mut Compiler, builder: &mut Builder, context: &Context<'_>, windows: &Windows<'_>) -> Result<(), Full> {
-        let raw = context.raw;
-        let Some(of) = number(compiler, context, raw.of.as_ref(), "of") else { return Ok(()) };
-        let Some(bit) = bit(compiler, builder, context, raw.filter.as_ref())? else { return Ok(()) };
-        let value = builder.value(&of.value)?;
-        for (text, window) in windows {
-            let Some(feature) = self.feature(compiler, context, Some(*window), text) else { continue };
-            let sum = builder.sum(bit, value, *window);
-            if raw.aggregation.value == "sum" {
-                builder.read(Read::Sum(sum), feature, 1.0);
-                continue;
-            }
-            let filter = raw.filter.as_ref().map_or_else(String::new, |text| format!("({}) && ", canonical(&text.value)));
-            // CEL's `has` wants a dot; a comparison with a missing number is false.
-            let present = if of.value.contains('.') { format!("has({})", of.value) } else { format!("{0} == {0}", of.value) };
-            let with_value = format!("{filter}{present}");
-            let Some(filter) = compiler.filter_source(&with_value, line(of), context.phase) else { continue };
-            let bit = builder.filter(filter, context.phase, &with_value)?;
-            let count = builder.count(bit, *window);
-            builder.read(Read::Mean { sum, count }, feature, 1.0);
-        }
-        Ok(())
-    }
-
-    fn membered(
-        &mut self,
-        compiler: &mut Compiler,
-        builder: &mut Builder,
-        context: &Context<'_>,
-        windows: &Windows<'_>,
-    ) -> Result<(), Full> {
-        let raw = context.raw;
-        let Some(of) = &raw.of else {
-            compiler.problem(line(&raw.name), format!("`{}` needs `of`: an entity type, a text or a number", raw.aggregation.value));
-            return Ok(());
-        };
-        let Some(index) = compiler.member(of, context.phase) else { return Ok(()) };
-        let Some(bit) = bit(compiler, builder, context, raw.filter.as_ref())? else { return Ok(()) };
-        let member = builder.member(index, &of.value)?;
-        let novelty = raw.aggregation.value == "novelty";
-        if novelty && windows.len() > 1 {
-            compiler.problem(line(&raw.name), "`novelty` takes one window, its horizon, and keeps its plain name".to_owned());
-            return Ok(());
-        }
-        for (text, window) in windows {
-            // The horizon of novelty is part of what it says: the name carries no window.
-            let text = if novelty { "" } else { text };
-            let Some(feature) = self.feature(compiler, context, Some(*window), text) else { continue };
-            let read = if novelty {
-                Read::Novelty(builder.novelty(bit, member, &of.value, *window))
-            } else {
-                Read::Distinct { of: builder.distinct(bit, member, &of.value, *window), window: *window }
-            };
-            builder.read(read, feature, 1.0);
-        }
-        Ok(())
     }
 
     /// Adds a feature; `None` when its name is taken.

@@ -105,7 +105,7 @@ pub fn handbook(data: &Path, every: u64) -> Result<Option<Recorded>, Failure> {
     if !folder.is_dir() {
         return Ok(None);
     }
-    let mut names: Vec<_> = std::fs::read_dir(&folder)?.filter_map(|entry| Some(entry.ok()?.file_name().into_string().ok()?)).collect();
+    let mut names: Vec<_> = std::fs::read_dir(&folder)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
     names.sort();
     let mut recorded = Recorded::default();
     for month in names.iter().filter_map(|name| name.strip_prefix("tx_")) {
