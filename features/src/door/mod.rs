@@ -97,7 +97,9 @@ pub struct Door {
     fields: Vec<Vec<Spot>>,
     inspector: Inspector,
     redactor: Redactor,
-    sessions: Sessions,
+    sessions: Sessions<Subject>,
+    /// The route that each session asked for last; only kept when a field names it.
+    routes: Option<Sessions<Box<str>>>,
     session: Option<EntityType>,
     user: Option<EntityType>,
     cuts: AtomicU64,
@@ -110,6 +112,7 @@ impl Door {
         let mut spots = |places: &[Place]| places.iter().map(|place| wanted.spot(place)).collect::<Vec<_>>();
         let entities = schema.entity_types().iter().map(|spec| spots(&spec.places)).collect();
         let fields = schema.declared_fields().iter().map(|field| spots(&field.places)).collect();
+        let follows = schema.declared_fields().iter().any(|field| field.places.contains(&Place::PreviousRoute));
         Self {
             entities,
             fields,
@@ -117,6 +120,7 @@ impl Door {
             inspector: Inspector::new(),
             redactor: Redactor::new(&schema),
             sessions: Sessions::default(),
+            routes: follows.then(Sessions::default),
             session: schema.entity_type("session"),
             user: schema.entity_type("user"),
             cuts: AtomicU64::new(0),
@@ -138,7 +142,7 @@ impl Door {
         let mut gathered = Gathered::default();
         let parts = Parts::of(&tx, &route, &self.wanted, |path, text, quoted| gathered.leaf(path, text, quoted));
         let subjects = self.subjects(&parts);
-        let fields = self.field_values(&parts);
+        let fields = self.field_values(&parts, self.previous_route(&subjects, &route).as_deref());
         let signals = self.inspector.inspect(&parts, gathered);
         drop(parts);
         self.redactor.transaction(&mut tx, &self.hasher);
@@ -174,7 +178,7 @@ impl Door {
         if let (Some(opened), Some(of)) = (opened, of)
             && self.schema.proved_by(user, context, outcome)
         {
-            self.sessions.opened(opened.id.key, of.clone());
+            self.sessions.replace(opened.id.key, of.clone());
         }
     }
 
@@ -187,8 +191,13 @@ impl Door {
     /// Remembers to whom a session was opened, as a snapshot tells it.
     pub fn restore_session(&self, session: EntityKey, user: EntityKey, (verified, name): (bool, Option<Box<str>>)) {
         if let Some(kind) = self.user {
-            self.sessions.opened(session, Subject { id: EntityId { kind, key: user }, verified, name });
+            self.sessions.replace(session, Subject { id: EntityId { kind, key: user }, verified, name });
         }
+    }
+
+    /// Learns from an admitted transaction where its session is now; called with journalled ones after a restart.
+    pub fn follow(&self, admitted: &Admitted) {
+        self.previous_route(&admitted.subjects, &admitted.route);
     }
 
     /// The entity of that type with that identifier as a person writes it; `None` when nothing is left of it.
@@ -235,7 +244,7 @@ impl Door {
         for spot in spots {
             if *spot.place() == Place::SessionUser {
                 let session = known.iter().find(|subject| Some(subject.id.kind) == self.session);
-                match session.and_then(|session| self.sessions.user(session.id.key)) {
+                match session.and_then(|session| self.sessions.get(session.id.key)) {
                     Some(user) => return Some(Subject { verified: true, ..user }),
                     None => continue,
                 }
@@ -258,17 +267,27 @@ impl Door {
     /// A session that a login was seen to open is a known one.
     fn know_session(&self, user: EntityType, subjects: &mut [Subject]) {
         let Some(session) = subjects.iter().position(|subject| Some(subject.id.kind) == self.session) else { return };
-        let known = subjects.get(session).and_then(|session| self.sessions.user(session.id.key));
+        let known = subjects.get(session).and_then(|session| self.sessions.get(session.id.key));
         if let (Some(known), Some(subject)) = (known, subjects.get_mut(session)) {
             debug_assert_eq!(known.id.kind, user);
             subject.verified = true;
         }
     }
 
-    fn field_values(&self, parts: &Parts<'_>) -> Values {
+    /// The route that this session asked for before, as far as this door saw it; from now on it is this one.
+    fn previous_route(&self, subjects: &Subjects, route: &str) -> Option<Box<str>> {
+        let session = self.session.and_then(|session| subjects.of(session))?;
+        self.routes.as_ref().filter(|_| !route.is_empty())?.replace(session.id.key, route.into())
+    }
+
+    fn field_values(&self, parts: &Parts<'_>, previous: Option<&str>) -> Values {
         let mut values = Values::new();
         for (field, spots) in self.schema.declared_fields().iter().zip(&self.fields) {
-            let Some(found) = spots.iter().find_map(|spot| parts.find(spot)) else { continue };
+            let found = spots.iter().find_map(|spot| match spot.place() {
+                Place::PreviousRoute => previous.map(Cow::Borrowed),
+                _ => parts.find(spot),
+            });
+            let Some(found) = found else { continue };
             let value = match field.kind {
                 _ if field.secret => Some(Value::Text(self.hasher.token(&field.name, found.trim().as_bytes()))),
                 FieldKind::Number => found.trim().parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::Number),

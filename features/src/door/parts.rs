@@ -112,7 +112,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// What stands at a place; empty values are none. `SessionUser` and `Outcome` places are not of the transaction.
+    /// What stands at a place; empty values are none. `SessionUser`, `PreviousRoute` and `Outcome` places are not of the transaction.
     pub fn find(&self, spot: &Spot) -> Option<Cow<'_, str>> {
         let tx = self.tx;
         let http = tx.http.as_ref();
@@ -142,7 +142,7 @@ impl<'a> Parts<'a> {
             Place::BasicUser => self.basic.as_ref().map(|(user, _)| Cow::Borrowed(user.as_str())),
             Place::BasicPassword => self.basic.as_ref().map(|(_, password)| Cow::Borrowed(password.as_str())),
             Place::ClientShape => self.client_shape().map(Cow::Owned),
-            Place::Outcome(_) | Place::SessionUser => None,
+            Place::Outcome(_) | Place::SessionUser | Place::PreviousRoute => None,
         };
         found.filter(|text| !text.trim().is_empty())
     }

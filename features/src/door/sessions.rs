@@ -1,55 +1,68 @@
-//! Which user a session belongs to, as far as a successful login has shown it: a bounded memory in two generations.
+//! What is known of a session from its earlier traffic: bounded memories in two generations.
 //!
-//! It serves identification only, and what it said is kept in the journal with each transaction: replay never asks it.
+//! Which user a session belongs to, as far as a successful login has shown it, and which route it asked for last. Both serve the door
+//! only, and what they said is kept in the journal with each transaction: replay never asks them.
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-use crate::entity::{EntityKey, Subject};
+use crate::entity::EntityKey;
 
 /// Entries of one generation; two are held. About 100 bytes each.
 const GENERATION: usize = 500_000;
 
-#[derive(Default)]
-pub(super) struct Sessions(Mutex<Generations>);
+/// Something known of each session that was seen lately.
+pub(super) struct Sessions<T>(Mutex<Generations<T>>);
 
 /// Place in the walk over all sessions: number of a generation, place in its order.
 pub type SessionPlace = (u64, usize);
 
-#[derive(Default)]
-struct Generations {
+struct Generations<T> {
     /// Number of the young one; the old one has the number before it.
     number: u64,
-    young: Generation,
-    old: Generation,
+    young: Generation<T>,
+    old: Generation<T>,
 }
 
-#[derive(Default)]
-struct Generation {
-    users: HashMap<EntityKey, Subject>,
+struct Generation<T> {
+    known: HashMap<EntityKey, T>,
     /// Sessions as they came, so that they can be walked some at a time.
     order: Vec<EntityKey>,
 }
 
-impl Sessions {
-    /// The user to whom that session was opened.
-    pub fn user(&self, session: EntityKey) -> Option<Subject> {
+impl<T> Default for Sessions<T> {
+    fn default() -> Self {
+        Self(Mutex::new(Generations { number: 0, young: Generation::default(), old: Generation::default() }))
+    }
+}
+
+impl<T> Default for Generation<T> {
+    fn default() -> Self {
+        Self { known: HashMap::new(), order: Vec::new() }
+    }
+}
+
+impl<T: Clone> Sessions<T> {
+    /// What is known of that session.
+    pub fn get(&self, session: EntityKey) -> Option<T> {
         let mut generations = self.0.lock();
-        if let Some(user) = generations.young.users.get(&session) {
-            return Some(user.clone());
+        if let Some(known) = generations.young.known.get(&session) {
+            return Some(known.clone());
         }
-        let user = generations.old.users.remove(&session)?;
-        generations.insert(session, user.clone());
-        Some(user)
+        let known = generations.old.known.remove(&session)?;
+        generations.insert(session, known.clone());
+        Some(known)
     }
 
-    /// Remembers that a login opened the session to the user.
-    pub fn opened(&self, session: EntityKey, user: Subject) {
-        self.0.lock().insert(session, user);
+    /// Remembers something of a session, and gives what was known before.
+    pub fn replace(&self, session: EntityKey, known: T) -> Option<T> {
+        let mut generations = self.0.lock();
+        let before = generations.old.known.remove(&session);
+        generations.insert(session, known).or(before)
     }
 
     /// At most so many sessions from that place on, oldest first, and the place after them; `None` at the end.
-    pub fn some(&self, (number, from): SessionPlace, most: usize) -> Option<(Vec<(EntityKey, Subject)>, SessionPlace)> {
+    pub fn some(&self, (number, from): SessionPlace, most: usize) -> Option<(Vec<(EntityKey, T)>, SessionPlace)> {
         let generations = self.0.lock();
         // A generation that is gone meanwhile is forgotten.
         let oldest = generations.number.saturating_sub(1);
@@ -60,36 +73,42 @@ impl Sessions {
             return (number < generations.number).then_some((Vec::new(), (number + 1, 0)));
         }
         let keys = keys.get(..most).unwrap_or(keys);
-        let users = keys.iter().filter_map(|key| Some((*key, generation.users.get(key)?.clone()))).collect();
-        Some((users, (number, from + keys.len())))
+        let known = keys.iter().filter_map(|key| Some((*key, generation.known.get(key)?.clone()))).collect();
+        Some((known, (number, from + keys.len())))
     }
 }
 
-impl Generations {
-    fn insert(&mut self, session: EntityKey, user: Subject) {
-        if self.young.users.len() >= GENERATION {
+impl<T> Generations<T> {
+    fn insert(&mut self, session: EntityKey, known: T) -> Option<T> {
+        let mut before = None;
+        if self.young.known.len() >= GENERATION {
             self.old = std::mem::take(&mut self.young);
             self.number += 1;
+            before = self.old.known.remove(&session);
         }
-        if self.young.users.insert(session, user).is_none() {
+        let replaced = self.young.known.insert(session, known);
+        if replaced.is_none() {
             self.young.order.push(session);
         }
+        replaced.or(before)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entity::{EntityId, EntityType};
+    use crate::entity::{EntityId, EntityType, Subject};
 
     #[test]
     fn all_sessions_are_walked_over_both_generations() {
         let sessions = Sessions::default();
         let key = |number: usize| EntityKey((number as u128).to_le_bytes());
         let user = Subject { id: EntityId { kind: EntityType(1), key: key(7) }, verified: true, name: Some("anna".into()) };
-        (0..GENERATION + 10).for_each(|number| sessions.opened(key(number), user.clone()));
+        for number in 0..GENERATION + 10 {
+            assert_eq!(sessions.replace(key(number), user.clone()), None);
+        }
         // Comes back into the young one.
-        assert_eq!(sessions.user(key(3)), Some(user.clone()));
+        assert_eq!(sessions.get(key(3)), Some(user.clone()));
         let (mut place, mut all) = ((0, 0), Vec::new());
         while let Some((some, next)) = sessions.some(place, 1_000) {
             all.extend(some);

@@ -148,7 +148,8 @@ fn what_a_client_says_is_claimed_until_the_gateway_or_a_login_says_so() {
         ..Outcome::default()
     };
     door.admit_outcome(answer(401), &context).unwrap();
-    assert!(door.admit(browser("/api/orders")).unwrap().subjects.of(user).is_none(), "a failed login opens nothing");
+    let before = door.admit(browser("/api/orders")).unwrap();
+    assert!(before.subjects.of(user).is_none(), "a failed login opens nothing");
 
     let outcome = door.admit_outcome(answer(200), &context).unwrap();
     assert_eq!(outcome.revealed.of(session).unwrap().id, key(&door, "session", "s-91b2c7"));
@@ -161,8 +162,9 @@ fn what_a_client_says_is_claimed_until_the_gateway_or_a_login_says_so() {
     assert!(known.id == key(&door, "user", "ann") && known.verified);
     assert!(later.subjects.of(session).unwrap().verified);
 
-    // Another door learns the same from the journalled outcome.
+    // Another door learns the same from the journalled transaction and outcome.
     let restarted = Door::new(Arc::clone(&door.schema), door.hasher.clone());
+    restarted.follow(&before);
     restarted.remember(&context, &outcome);
     assert_eq!(restarted.admit(browser("/api/orders")).unwrap(), later);
 

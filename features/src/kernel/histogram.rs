@@ -1,7 +1,7 @@
 //! How often each bucket came, in tiles: what entropy, shares, ranks, robust baselines and successions are read from.
 //!
 //! Spilled buckets enter with their time; weights within a window leave. A histogram stands in 6 tiles a window and a seventh for the
-//! tail, of which a share is counted. Replicas' cells add up one by one, so merging is exact up to [`MOST`] cells; beyond, the oldest
+//! tail, of which a share is counted. Replicas' cells add up one by one, so merging is exact up to [`most`] cells; beyond, the oldest
 //! tile goes, and the window is shorter by it. Successions (pairs of buckets) join where one part ends and the other begins.
 //!
 //! Magnitudes: eight buckets to a doubling, linear within it as in HdrHistogram, so at most an eighth wide; worked out on integers,
@@ -15,8 +15,16 @@ use super::tiles::Stretch;
 pub(crate) const TILES: i64 = 6;
 /// Tiles kept: the window and its tail.
 pub(crate) const KEPT: i64 = TILES + 1;
-/// Cells of a histogram, unless one tile alone has more.
-pub(crate) const MOST: usize = 512;
+/// Cells of a histogram: beyond, the oldest tile goes, and in a single tile no further bucket begins.
+pub(crate) const fn most(scale: Scale) -> usize {
+    match scale {
+        Scale::Cells | Scale::Successions => 512,
+        // A population's: twenty routes make up to 400 steps, in each of seven tiles.
+        Scale::Pairs => 4_096,
+        // Every bucket of one tile.
+        Scale::Magnitudes => 600,
+    }
+}
 /// Cells that a member can fall into.
 pub(crate) const STATES: u16 = 64;
 /// Values nearer to zero than 2⁻⁴ share a bucket: that power of two as a fixed-point word.
@@ -74,7 +82,7 @@ impl Histogram {
     }
 
     /// Adds to a bucket of a tile; what is older than all that is kept adds nothing.
-    fn add(&mut self, tile: i64, bucket: u16, count: i32) {
+    fn add(&mut self, scale: Scale, tile: i64, bucket: u16, count: i32) {
         if tile > self.newest {
             self.newest = tile;
             self.cells.retain(|cell| cell.tile > tile - KEPT);
@@ -91,20 +99,30 @@ impl Histogram {
                     self.cells.remove(at);
                 }
             }
-            Err(at) => self.cells.insert(at, Cell { tile, bucket, count }),
+            Err(at) => self.begin(scale, at, Cell { tile, bucket, count }),
         }
-        if self.cells.len() > MOST {
-            let oldest = self.cells.first().map_or(tile, |cell| cell.tile);
-            if oldest < self.newest {
-                self.cells.retain(|cell| cell.tile > oldest);
-            }
+    }
+
+    /// A cell that was not there. A client that invents paths makes as many steps as there are pairs: it shortens its own window.
+    fn begin(&mut self, scale: Scale, at: usize, cell: Cell) {
+        if self.cells.len() < most(scale) {
+            return self.cells.insert(at, cell);
+        }
+        let oldest = self.cells.first().map_or(cell.tile, |first| first.tile.min(cell.tile));
+        if oldest == self.newest {
+            return;
+        }
+        self.cells.retain(|known| known.tile > oldest);
+        if cell.tile > oldest {
+            let at = self.cells.partition_point(|known| (known.tile, known.bucket) < (cell.tile, cell.bucket));
+            self.cells.insert(at, cell);
         }
     }
 
     /// Takes in a spilled bucket, or takes it back.
     pub(crate) fn spill(&mut self, (scale, width): (Scale, i64), time: i64, bucket: u16, sign: i32) {
         if scale != Scale::Successions {
-            return self.add(time.div_euclid(width), bucket, sign);
+            return self.add(scale, time.div_euclid(width), bucket, sign);
         }
         let Some(ends) = self.ends else {
             self.ends = Some(Ends { first: (time, bucket), last: (time, bucket) });
@@ -112,29 +130,29 @@ impl Histogram {
         };
         // One between the ends would split a step that is counted already: it adds nothing.
         if time >= ends.last.0 {
-            self.add(time.div_euclid(width), pair(ends.last.1, bucket), 1);
+            self.add(scale, time.div_euclid(width), pair(ends.last.1, bucket), 1);
             self.ends = Some(Ends { last: (time, bucket), ..ends });
         } else if time < ends.first.0 {
-            self.add(ends.first.0.div_euclid(width), pair(bucket, ends.first.1), 1);
+            self.add(scale, ends.first.0.div_euclid(width), pair(bucket, ends.first.1), 1);
             self.ends = Some(Ends { first: (time, bucket), ..ends });
         }
     }
 
     /// Adds another one, and the step that joins both when one ends before the other begins.
-    pub(crate) fn merge(&mut self, other: &Self, width: i64) {
+    pub(crate) fn merge(&mut self, other: &Self, (scale, width): (Scale, i64)) {
         if other.newest > self.newest {
             self.newest = other.newest;
             self.cells.retain(|cell| cell.tile > other.newest - KEPT);
         }
         for cell in &other.cells {
-            self.add(cell.tile, cell.bucket, cell.count);
+            self.add(scale, cell.tile, cell.bucket, cell.count);
         }
         match (self.ends, other.ends) {
             (Some(ours), Some(theirs)) => {
                 if theirs.first.0 >= ours.last.0 {
-                    self.add(theirs.first.0.div_euclid(width), pair(ours.last.1, theirs.first.1), 1);
+                    self.add(scale, theirs.first.0.div_euclid(width), pair(ours.last.1, theirs.first.1), 1);
                 } else if theirs.last.0 <= ours.first.0 {
-                    self.add(ours.first.0.div_euclid(width), pair(theirs.last.1, ours.first.1), 1);
+                    self.add(scale, ours.first.0.div_euclid(width), pair(theirs.last.1, ours.first.1), 1);
                 }
                 let first = if theirs.first.0 < ours.first.0 { theirs.first } else { ours.first };
                 let last = if theirs.last.0 > ours.last.0 { theirs.last } else { ours.last };
@@ -154,6 +172,24 @@ impl Histogram {
     }
 }
 
+impl Histogram {
+    /// Where steps lead that begin on a cell: the same as [`Self::weights`], and only those are looked at.
+    pub(crate) fn steps_from(&self, from: u16, stretch: Stretch) -> impl Iterator<Item = (u16, f64)> + '_ {
+        let oldest = stretch.begin().map_or(i64::MAX, |begin| begin.max(self.newest.saturating_sub(KEPT)));
+        (oldest..=self.newest).flat_map(move |tile| {
+            let at = |bucket: u16| self.cells.partition_point(|cell| (cell.tile, cell.bucket) < (tile, bucket));
+            let row = self.cells.get(at(from * STATES)..at(from * STATES + STATES)).unwrap_or_default();
+            let share = stretch.share_of(tile).unwrap_or(1.0);
+            row.iter().map(move |cell| (cell.bucket % STATES, f64::from(cell.count) * share))
+        })
+    }
+}
+
+/// The number of a step as a value.
+pub(crate) fn step(from: f64, to: f64) -> f64 {
+    from * f64::from(STATES) + to
+}
+
 /// The bucket of a step.
 pub(crate) const fn pair(from: u16, to: u16) -> u16 {
     from % STATES * STATES + to % STATES
@@ -163,6 +199,7 @@ pub(crate) const fn pair(from: u16, to: u16) -> u16 {
 pub(crate) fn bucket(scale: Scale, word: i64) -> u16 {
     match scale {
         Scale::Cells | Scale::Successions => ((word >> 16) as u16) % STATES,
+        Scale::Pairs => ((word >> 16) as u16) % (STATES * STATES),
         Scale::Magnitudes => {
             let size = word.unsigned_abs();
             let exponent = 63_u32.saturating_sub(size.leading_zeros());
@@ -181,7 +218,7 @@ pub(crate) const fn buckets(scale: Scale) -> u16 {
     match scale {
         Scale::Cells => STATES,
         Scale::Magnitudes => 2 * ZERO + 1,
-        Scale::Successions => STATES * STATES,
+        Scale::Successions | Scale::Pairs => STATES * STATES,
     }
 }
 

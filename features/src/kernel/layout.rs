@@ -2,7 +2,8 @@
 //!
 //! An [`EntityPlan`] enters; a [`Layout`] leaves, which every other function of the kernel is given. It never changes.
 
-use super::plan::{Accumulator, AccumulatorId, AccumulatorKind, EntityPlan, FilterId, Scale};
+use super::distinct::Sorting;
+use super::plan::{Accumulator, AccumulatorId, AccumulatorKind, EntityPlan, FilterId, Read, Scale};
 use super::sparse::{Bits, Part};
 use super::{extremes, gaps, matured, moments, tiles};
 use crate::time::micros;
@@ -19,7 +20,7 @@ pub(crate) enum Section {
     /// First and latest time: two words.
     Seen { filter: u64, part: usize },
     /// Set or page number `index`.
-    Distinct { filter: u64, member: usize, horizon: i64, index: usize, salt: u64 },
+    Distinct { filter: u64, member: usize, horizon: i64, index: usize, sorting: Sorting },
     /// Greatest values in tiles.
     Greatest { filter: u64, value: usize, span: Span },
     /// Least values in tiles, negated.
@@ -87,7 +88,8 @@ impl Layout {
         };
         for at in 0..layout.plan.accumulators.len() {
             let Some(Accumulator { tag, kind }) = layout.plan.accumulators.get(at).cloned() else { continue };
-            let section = layout.place(tag, kind);
+            let counted = layout.plan.reads.iter().any(|read| matches!(read, Read::Distinct { of, .. } if usize::from(*of) == at));
+            let section = layout.place(Sorting { salt: tag, counted }, kind);
             layout.sections.push(section);
             layout.by_tag.push((tag, section));
             if let Some(of_filter) = layout.by_filter.get_mut(section.filter().trailing_zeros() as usize) {
@@ -130,7 +132,7 @@ impl Layout {
         rest.iter().take_while(move |(known, _)| *known == tag).map(|(_, section)| *section)
     }
 
-    fn place(&mut self, tag: u64, kind: AccumulatorKind) -> Section {
+    fn place(&mut self, sorting: Sorting, kind: AccumulatorKind) -> Section {
         match kind {
             AccumulatorKind::Count { filter, window } => {
                 Section::Count { filter: bit(filter), span: self.span(micros(window), Part { words: tiles::WORDS, heads: 1 }) }
@@ -147,7 +149,7 @@ impl Layout {
                 let index = self.distinct;
                 self.distinct += 1;
                 let horizon = micros(horizon).clamp(1, super::TIME_LIMIT);
-                Section::Distinct { filter: bit(filter), member: usize::from(member), horizon, index, salt: tag }
+                Section::Distinct { filter: bit(filter), member: usize::from(member), horizon, index, sorting }
             }
             AccumulatorKind::Extreme { filter, value, window, greatest } => {
                 let (filter, value) = (bit(filter), usize::from(value));

@@ -18,10 +18,10 @@ impl EntityState {
         self.high_water = self.high_water.max(delta.high_water);
         self.tombstone = self.tombstone.max(delta.tombstone);
         for section in &layout.sections {
-            let Section::Distinct { horizon, index, salt, .. } = *section else { continue };
+            let Section::Distinct { horizon, index, sorting, .. } = *section else { continue };
             let Some(theirs) = delta.distinct.get(index).filter(|theirs| !theirs.is_empty()) else { continue };
             let forgotten = self.high_water.saturating_sub(horizon);
-            self.distinct_mut(layout, index, |ours| ours.merge(theirs, forgotten, salt));
+            self.distinct_mut(layout, index, |ours| ours.merge(theirs, forgotten, sorting));
         }
         let (early, late) = self.merge_rings(layout, delta);
         early.iter().for_each(|row| self.spill_row(layout, row));
@@ -132,9 +132,9 @@ impl EntityState {
     fn merge_histograms(&mut self, layout: &Layout, delta: &Self) {
         let Some(theirs) = &delta.histograms else { return };
         for section in &layout.sections {
-            let Section::Histogram { index, window, .. } = *section else { continue };
+            let Section::Histogram { index, window, scale, .. } = *section else { continue };
             if let Some(theirs) = theirs.get(index).filter(|theirs| !theirs.is_empty()) {
-                self.histogram_mut(layout, index, |ours| ours.merge(theirs, histogram::width(window)));
+                self.histogram_mut(layout, index, |ours| ours.merge(theirs, (scale, histogram::width(window))));
             }
         }
     }

@@ -8,6 +8,7 @@
 
 mod codec;
 mod distinct;
+mod exercise;
 mod extremes;
 mod gaps;
 mod histogram;
@@ -23,6 +24,7 @@ mod sparse;
 mod state;
 #[cfg(test)]
 mod tests;
+mod thinned;
 mod tiles;
 mod wire;
 
@@ -30,8 +32,22 @@ pub mod plan;
 pub mod slots;
 
 pub use codec::DecodeError;
+pub use exercise::Exercise;
 pub use layout::Layout;
 pub use state::{EntityState, Flush, WriterId};
+
+/// The number of a step between two cells as a value of an event.
+pub(crate) fn step(from: f64, to: f64) -> f64 {
+    histogram::step(from, to)
+}
+
+/// Most cells of a histogram of that scale.
+pub(crate) const fn histogram_cells(scale: plan::Scale) -> usize {
+    histogram::most(scale)
+}
+
+/// Most cells of a page, and of the sample beside it.
+pub(crate) const PAGE_CELLS: (usize, usize) = (distinct::PAGE, thinned::MOST);
 
 /// Times further than this from 1970 are clamped: about ±36,000 years, so that differences never overflow.
 pub(crate) const TIME_LIMIT: i64 = 1 << 60;

@@ -152,6 +152,8 @@ pub enum Scale {
     Magnitudes,
     /// Pairs of the cells of successive events.
     Successions,
+    /// The value is the number of a pair of cells already, 0 to 4,095: a step that somebody else made.
+    Pairs,
 }
 
 /// One feature, read from accumulators. "Before" and "after": see STATE, read order.
@@ -217,6 +219,13 @@ pub enum Read {
     /// −ln of the probability of the step from the latest event's cell to this event's, before; NaN when nothing followed on that
     /// cell yet.
     TransitionRarity(AccumulatorId),
+    /// −ln of the probability of this event's step among those of a `Histogram` of pairs that begin on the same cell, before; NaN
+    /// when none does.
+    StepRarity(AccumulatorId),
+    /// The middle of the baseline of a `Zscore`, before; NaN with fewer than 4 values.
+    Middle(AccumulatorId),
+    /// Its spread.
+    Spread(AccumulatorId),
     /// Count over count of two `Matured`, after; NaN when nothing has matured.
     LabelRate {
         /// Numerator: labels.

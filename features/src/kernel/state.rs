@@ -189,10 +189,10 @@ impl EntityState {
 
     fn see_members(&mut self, layout: &Layout, event: &Event, time: i64) {
         for section in layout.entered(event.filters) {
-            let Section::Distinct { member, horizon, index, salt, .. } = section else { continue };
+            let Section::Distinct { member, horizon, index, sorting, .. } = section else { continue };
             let Some(member) = event.members.get(member).copied().flatten() else { continue };
             let forgotten = self.high_water - horizon;
-            self.distinct_mut(layout, index, |distinct| distinct.insert(member, time, forgotten, salt));
+            self.distinct_mut(layout, index, |distinct| distinct.insert(member, time, forgotten, sorting));
         }
     }
 

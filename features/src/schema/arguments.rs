@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::builder::{Builder, Full};
-use super::compile::{Compiler, canonical};
+use super::compile::Compiler;
 use super::duration;
 use super::names::closest;
 use super::source::RawAggregation;
@@ -79,11 +78,23 @@ pub(super) fn number<'a>(compiler: &mut Compiler, context: &Context<'_>, of: Opt
     Some(of)
 }
 
-/// The bit of a filter in the plan.
-pub(super) fn bit(compiler: &mut Compiler, builder: &mut Builder, context: &Context<'_>, text: Option<&Text>) -> Result<Option<u8>, Full> {
-    let Some(filter) = compiler.filter(text, context.phase) else { return Ok(None) };
-    let source = text.map_or_else(String::new, |text| canonical(&text.value));
-    builder.filter(filter, context.phase, &source).map(Some)
+/// Whether a `heavy_hitters` is about this event's member; a problem when it does not say which.
+pub(super) fn own_share(compiler: &mut Compiler, raw: &RawAggregation) -> bool {
+    if raw.aggregation.value != "heavy_hitters" {
+        return false;
+    }
+    match raw.stat.as_ref().map(|text| (text, text.value.as_str())) {
+        Some((_, "own_share")) => true,
+        Some((_, "top_share")) => false,
+        Some((text, other)) => {
+            compiler.problem(line(text), format!("`{other}` is no statistic: allowed are `top_share`, `own_share`"));
+            false
+        }
+        None => {
+            compiler.problem(line(&raw.name), "`heavy_hitters` needs `stat`: `top_share` or `own_share`".to_owned());
+            false
+        }
+    }
 }
 
 /// That there is no such aggregation.

@@ -18,14 +18,25 @@ pub(super) struct Builder {
     pub plan: EntityPlan,
     /// The schema's filter behind each bit.
     pub filters: Vec<usize>,
-    /// Names of the values; of a cell also the schema's member that falls into it.
-    pub values: Vec<(String, Option<usize>)>,
+    /// Names of the values, and where each comes from.
+    pub values: Vec<(String, Origin)>,
     /// The schema's member behind each place.
     pub members: Vec<usize>,
     /// Feature and factor of each read.
     pub reads: Vec<(usize, f64)>,
     /// Filters by text, for tags.
     sources: Vec<String>,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The number of that name.
+    Number,
+    /// The cell into which the schema's member falls.
+    Cell(usize),
+    /// The step from one member's cell to another's.
+    Step(usize, usize),
 }
 
 /// What a plan has no more room for.
@@ -66,22 +77,27 @@ impl Builder {
 
     /// The place of a value.
     pub fn value(&mut self, name: &str) -> Result<ValueId, Full> {
-        self.value_of(name, None)
+        self.value_of(name, Origin::Number)
     }
 
     /// The place of the cell into which a member falls.
     pub fn cell(&mut self, member: usize, name: &str) -> Result<ValueId, Full> {
-        self.value_of(&format!("cell|{name}"), Some(member))
+        self.value_of(&format!("cell|{name}"), Origin::Cell(member))
     }
 
-    fn value_of(&mut self, name: &str, member: Option<usize>) -> Result<ValueId, Full> {
-        if let Some(place) = self.values.iter().position(|(known, of)| known == name && *of == member) {
+    /// The place of the step from one member's cell to another's.
+    pub fn step(&mut self, members: (usize, usize), names: &str) -> Result<ValueId, Full> {
+        self.value_of(&format!("step|{names}"), Origin::Step(members.0, members.1))
+    }
+
+    fn value_of(&mut self, name: &str, origin: Origin) -> Result<ValueId, Full> {
+        if let Some(place) = self.values.iter().position(|(known, of)| known == name && *of == origin) {
             return Ok(place as ValueId);
         }
         if self.values.len() >= MAX_VALUES {
             return Err(Full { what: "values", limit: MAX_VALUES });
         }
-        self.values.push((name.to_owned(), member));
+        self.values.push((name.to_owned(), origin));
         self.plan.values.push(definition(&format!("value|1|{name}")));
         Ok((self.values.len() - 1) as ValueId)
     }
@@ -138,6 +154,7 @@ impl Builder {
             Scale::Cells => "cells",
             Scale::Magnitudes => "magnitudes",
             Scale::Successions => "successions",
+            Scale::Pairs => "pairs",
         };
         self.accumulator((of, &name, window.as_secs()), filter, AccumulatorKind::Histogram { filter, value, window, scale })
     }

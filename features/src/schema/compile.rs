@@ -16,7 +16,7 @@ use crate::yaml::{Problem, Problems, Text, line, parse};
 /// Entity types are few: a transaction has at most one subject of each.
 const MAX_ENTITIES: usize = 32;
 const DEFAULT_TTL: Duration = Duration::from_secs(30 * 86_400);
-const DEFAULT_MAX_BYTES: usize = 24 * 1024;
+const DEFAULT_MAX_BYTES: usize = 64 * 1024;
 
 /// A filter of the schema, evaluated once an event for all plans that use it.
 pub(super) struct Filter {
@@ -100,6 +100,7 @@ pub(super) fn compile(files: &[(String, String)]) -> Result<Schema, Problems> {
         plans: views.plans.into(),
         inputs: views.inputs,
         own: views.own,
+        hidden: views.hidden,
         layout: compiler.layout,
         filters: compiler.filters,
         members: compiler.members,
@@ -179,6 +180,12 @@ impl Compiler {
             self.problem(line(&raw.name), format!("entity `{name}` is one too many: at most {MAX_ENTITIES} are allowed"));
         }
         let places = self.places(&raw.from);
+        if places.contains(&Place::PreviousRoute) {
+            self.problem(
+                line(&raw.name),
+                format!("`previous_route` is a field's place and identifies nobody: entity `{name}` cannot come from it"),
+            );
+        }
         let normalization = match &raw.normalization {
             None => Normalization::None,
             Some(text) => self.normalization(text),

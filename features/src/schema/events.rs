@@ -168,6 +168,10 @@ impl Schema {
         let value = |value: &Value| match value {
             Value::Number(places) => phase_of(places, happening.phase).and_then(|place: usize| numbers.get(place).copied()),
             Value::Cell(member) => members.get(*member).copied().flatten().map(cell),
+            Value::Step(from, to) => {
+                let of = |member: &usize| members.get(*member).copied().flatten().map(cell);
+                of(from).zip(of(to)).map(|(from, to)| crate::kernel::step(from, to))
+            }
         };
         let value = |of| value(of).unwrap_or(f64::NAN);
         event.values = inputs.values.iter().map(value).collect();

@@ -3,17 +3,18 @@
 //! It says who acts in a transaction, what is counted of them, and how a vector is put together. It is immutable, holds no state
 //! of any entity, and never looks at raw bytes: that is the door's work.
 
+mod aggregations;
 mod arguments;
 mod builder;
 mod bytes;
 mod check;
 mod compile;
+mod derived;
 mod duration;
 mod events;
 mod fields;
 mod glossary;
 mod layout;
-mod measures;
 mod names;
 mod places;
 mod routes;
@@ -62,6 +63,8 @@ pub struct Schema {
     plans: Arc<[EntityPlan]>,
     inputs: Vec<Inputs>,
     own: Vec<(usize, Own)>,
+    /// Reads that no vector shows; they follow on the features while it is put together.
+    hidden: usize,
     layout: Layout,
     filters: Vec<Filter>,
     members: Vec<Member>,
@@ -190,7 +193,7 @@ impl Schema {
 
     /// The same with fields that are at hand.
     pub fn extract_of(&self, fields: &Fields<'_>, history: &History) -> FeatureVector {
-        let mut values = vec![f64::NAN; self.features.len()];
+        let mut values = vec![f64::NAN; self.features.len() + self.hidden];
         let mut lateness: f64 = 0.0;
         for entity in &history.entities {
             lateness = lateness.max(entity.lateness);
@@ -201,17 +204,22 @@ impl Schema {
                 }
             }
         }
+        let at = |values: &[f64], place: usize| values.get(place).copied().unwrap_or(f64::NAN);
         for (feature, own) in &self.own {
             let read = match *own {
                 Own::Number(place) => fields.numbers.get(place).copied().unwrap_or(f64::NAN),
                 Own::Flag(place) => fields.flags.get(place).map_or(f64::NAN, |flag| f64::from(u8::from(*flag))),
                 Own::Holds(filter) => self.holds(filter, fields),
                 Own::Lateness => lateness,
+                Own::Quotient(of, by) => at(&values, of) / at(&values, by),
+                Own::Difference(of, less) => at(&values, of) - at(&values, less),
+                Own::Zscore { of, middle, spread } => (at(&values, of) - at(&values, middle)) / at(&values, spread),
             };
             if let Some(value) = values.get_mut(*feature) {
                 *value = read;
             }
         }
+        values.truncate(self.features.len());
         for value in &mut values {
             if value.is_infinite() {
                 *value = f64::NAN;

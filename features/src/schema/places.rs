@@ -7,9 +7,9 @@ use super::spec::Place;
 const ALLOWED: &str = "`address`, `service`, `tenant`, `endpoint`, `header:NAME`, `bearer:HEADER`, `cookie:NAME`, `query:NAME`, `json:PATH`, \
                        `form:NAME`, `jwt:CLAIM`, `segment:TEMPLATE#NAME`, `attribute:NAME`, `outcome:NAME`, `identity.session`, \
                        `identity.user`, `identity.fingerprint`, `identity.credential_hash`, `identity.fields:NAME`, `basic.user`, \
-                       `basic.password`, `client_shape`, `session_user`";
+                       `basic.password`, `client_shape`, `session_user`, `previous_route`";
 
-const WORDS: [&str; 23] = [
+const WORDS: [&str; 24] = [
     "address",
     "service",
     "tenant",
@@ -33,6 +33,7 @@ const WORDS: [&str; 23] = [
     "basic.password",
     "client_shape",
     "session_user",
+    "previous_route",
 ];
 
 /// Reads a place.
@@ -70,6 +71,7 @@ pub(super) fn parse(text: &str) -> Result<Place, String> {
         "basic.password" => plain(Place::BasicPassword),
         "client_shape" => plain(Place::ClientShape),
         "session_user" => plain(Place::SessionUser),
+        "previous_route" => plain(Place::PreviousRoute),
         _ => Err(match closest(word, WORDS.iter().copied()) {
             Some(best) => format!("`{text}` is no place in a transaction; did you mean `{best}`? Allowed: {ALLOWED}"),
             None => format!("`{text}` is no place in a transaction; allowed: {ALLOWED}"),

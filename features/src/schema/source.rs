@@ -95,6 +95,10 @@ pub(super) struct RawAggregation {
     #[serde(default)]
     pub of: Option<Text>,
     #[serde(default)]
+    pub after: Option<Text>,
+    #[serde(default)]
+    pub against: Option<Text>,
+    #[serde(default)]
     pub filter: Option<Text>,
     #[serde(default)]
     pub part: Option<Text>,

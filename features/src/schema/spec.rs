@@ -77,6 +77,8 @@ pub enum Place {
     ClientShape,
     /// The user to whom a successful login opened this session.
     SessionUser,
+    /// The route template that this session asked for before.
+    PreviousRoute,
 }
 
 /// How an identifier is brought to one form.

@@ -1,5 +1,6 @@
 //! Compilation, hashes, refusals, routes, events and extraction.
 
+mod derived;
 mod spreads;
 
 use std::sync::Arc;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::arguments::{Windows, bit, not_allowed, number, phase, stat, windows};
-use super::builder::{Builder, Full};
+use super::aggregations::{Frame, Stop};
+use super::arguments::{not_allowed, phase, windows};
+use super::builder::{Builder, Origin};
 use super::bytes;
 use super::compile::{Compiler, canonical, shown};
 use super::duration;
@@ -12,7 +13,7 @@ use super::spec::{FeatureSpec, Phase};
 use crate::entity::EntityType;
 use crate::expr::NameKind;
 use crate::hash::definition;
-use crate::kernel::plan::{EntityPlan, Read};
+use crate::kernel::plan::EntityPlan;
 use crate::yaml::{Text, line};
 
 /// Raised when a change of this code changes what a feature means.
@@ -42,7 +43,9 @@ const HISTORY: [&str; 20] = [
     "label_rate",
     "geo_velocity",
 ];
-const OWN: [&str; 3] = ["field", "holds", "lateness"];
+const OWN: [&str; 6] = ["field", "holds", "lateness", "quotient", "difference", "zscore_against"];
+/// From here on places are of reads that no vector shows; they follow on the features.
+pub(super) const HIDDEN: usize = MAX_FEATURES;
 
 /// What the views of a schema come to.
 #[derive(Default)]
@@ -51,6 +54,8 @@ pub(super) struct Views {
     pub plans: Vec<EntityPlan>,
     pub inputs: Vec<Inputs>,
     pub own: Vec<(usize, Own)>,
+    /// How many reads no vector shows.
+    pub hidden: usize,
 }
 
 /// What a plan takes from the schema for its events and gives back for the vector.
@@ -73,6 +78,8 @@ pub(super) enum Value {
     Number([Option<usize>; 3]),
     /// The cell into which the schema's member falls.
     Cell(usize),
+    /// The step from one member's cell to another's.
+    Step(usize, usize),
 }
 
 /// A feature of the transaction itself.
@@ -82,6 +89,16 @@ pub(super) enum Own {
     Flag(usize),
     Holds(usize),
     Lateness,
+    /// One feature over another.
+    Quotient(usize, usize),
+    /// One feature less another.
+    Difference(usize, usize),
+    /// How far a feature lies from the middle of a baseline, in spreads.
+    Zscore {
+        of: usize,
+        middle: usize,
+        spread: usize,
+    },
 }
 
 /// One aggregation on its way to features.
@@ -91,6 +108,8 @@ pub(super) struct Context<'a> {
     pub entity: Option<EntityType>,
     pub phase: Phase,
     pub raw: &'a RawAggregation,
+    /// Hashes of the features that it is made of; empty for most.
+    pub inputs: &'a str,
 }
 
 pub(super) fn compile(compiler: &mut Compiler, sources: &[(String, RawSchema)]) -> Views {
@@ -114,10 +133,24 @@ pub(super) fn compile(compiler: &mut Compiler, sources: &[(String, RawSchema)]) 
             );
         }
         let place = |name: &str| [Phase::Request, Phase::Outcome, Phase::Label].map(|phase| compiler.layout.number(name, phase));
-        let values = builder.values.iter().map(|(name, member)| member.map_or_else(|| Value::Number(place(name)), Value::Cell));
+        let values = builder.values.iter().map(|(name, origin)| match *origin {
+            Origin::Number => Value::Number(place(name)),
+            Origin::Cell(member) => Value::Cell(member),
+            Origin::Step(from, to) => Value::Step(from, to),
+        });
         let values = values.collect();
-        views.inputs.push(Inputs { filters: builder.filters, values, members: builder.members, reads: builder.reads });
+        views.inputs.push(Inputs {
+            filters: builder.filters,
+            values,
+            members: builder.members,
+            reads: builder.reads.into_iter().map(|(place, factor)| (views.placed(place), factor)).collect(),
+        });
         views.plans.push(builder.plan);
+    }
+    for at in 0..views.own.len() {
+        let Some((_, Own::Zscore { of, middle, spread })) = views.own.get(at).copied() else { continue };
+        let own = Own::Zscore { of, middle: views.placed(middle), spread: views.placed(spread) };
+        views.own.get_mut(at).into_iter().for_each(|(_, known)| *known = own);
     }
     views
 }
@@ -138,8 +171,7 @@ impl Views {
                 builder.plan.ttl = builder.plan.ttl.max(ttl);
             }
         }
-        let mut builder = entity.and_then(|kind| builders.get_mut(kind.index()));
-        if let Some(builder) = &mut builder {
+        if let Some(builder) = entity.and_then(|kind| builders.get_mut(kind.index())) {
             // Bit 0 of every plan is "any event of the request phase".
             if let Some(any) = compiler.filter_source("", 0, Phase::Request) {
                 let _ = builder.filter(any, Phase::Request, "");
@@ -147,13 +179,31 @@ impl Views {
         }
         for raw_aggregation in &raw.aggregations {
             let phase = phase(compiler, raw_aggregation);
-            let context = Context { view: &raw.name.value, version: raw.version, entity, phase, raw: raw_aggregation };
+            let context = Context { view: &raw.name.value, version: raw.version, entity, phase, raw: raw_aggregation, inputs: "" };
             compiler.well_named(&raw_aggregation.name, "an aggregation");
-            match &mut builder {
+            for (key, given, takers) in [
+                ("after", &raw_aggregation.after, &["transition_rarity"][..]),
+                ("against", &raw_aggregation.against, &["quotient", "difference", "zscore_against"][..]),
+            ] {
+                if let Some(text) = given.as_ref().filter(|_| !takers.contains(&raw_aggregation.aggregation.value.as_str())) {
+                    let message =
+                        format!("`{}` takes no `{key}`: it belongs to `{}`", raw_aggregation.aggregation.value, takers.join("`, `"));
+                    compiler.problem(line(text), message);
+                }
+            }
+            match entity.and_then(|kind| builders.get_mut(kind.index())) {
                 Some(builder) => self.aggregation(compiler, builder, &context),
+                None if raw_aggregation.against.is_some() || OWN.iter().skip(3).any(|kind| raw_aggregation.aggregation.value == *kind) => {
+                    self.derived(compiler, builders, &context);
+                }
                 None => self.own(compiler, &context),
             }
         }
+    }
+
+    /// A place among features and hidden reads.
+    fn placed(&self, place: usize) -> usize {
+        if place < HIDDEN { place } else { self.features.len() + place - HIDDEN }
     }
 
     fn own(&mut self, compiler: &mut Compiler, context: &Context<'_>) {
@@ -202,135 +252,14 @@ impl Views {
             return;
         }
         let windows = windows(compiler, raw);
-        let made = match kind {
-            "last" if raw.of.is_some() => self.latest(compiler, builder, context),
-            "age" | "last" => self.seen(compiler, builder, context),
-            "label_rate" => self.label_rate(compiler, builder, context, &windows),
-            "geo_velocity" => self.geo_velocity(compiler, builder, context),
-            "min" | "max" | "stddev" | "quantile_rank" | "zscore_self" => self.spread(compiler, builder, context, &windows),
-            "entropy" | "heavy_hitters" | "transition_rarity" => self.cells(compiler, builder, context, &windows),
-            "ratio" => self.ratio(compiler, builder, context, &windows),
-            "sum" | "mean" => self.valued(compiler, builder, context, &windows),
-            "distinct" | "novelty" => self.membered(compiler, builder, context, &windows),
-            _ => self.counted(compiler, builder, context, &windows),
-        };
-        if let Err(full) = made {
-            compiler.problem(
-                line(&raw.name),
-                format!(
-                    "`{}.{}` is one too many: entity `{}` has room for {} {}",
-                    context.view, raw.name.value, builder.plan.name, full.limit, full.what
-                ),
+        let mut frame = Frame { compiler, builder, context, windows: &windows };
+        if let Err(Stop::Full(full)) = self.made(&mut frame) {
+            let message = format!(
+                "`{}.{}` is one too many: entity `{}` has room for {} {}",
+                context.view, raw.name.value, builder.plan.name, full.limit, full.what
             );
+            compiler.problem(line(&raw.name), message);
         }
-    }
-
-    fn seen(&mut self, compiler: &mut Compiler, builder: &mut Builder, context: &Context<'_>) -> Result<(), Full> {
-        let Some(bit) = bit(compiler, builder, context, context.raw.filter.as_ref())? else { return Ok(()) };
-        if let Some(feature) = self.feature(compiler, context, None, "") {
-            let seen = builder.seen(bit);
-            let read = if context.raw.aggregation.value == "age" { Read::Age(seen) } else { Read::SinceLast(seen) };
-            builder.read(read, feature, 1.0);
-        }
-        Ok(())
-    }
-
-    fn counted(
-        &mut self,
-        compiler: &mut Compiler,
-        builder: &mut Builder,
-        context: &Context<'_>,
-        windows: &Windows<'_>,
-    ) -> Result<(), Full> {
-        let Some(bit) = bit(compiler, builder, context, context.raw.filter.as_ref())? else { return Ok(()) };
-        let stat = stat(compiler, context.raw);
-        for (text, window) in windows {
-            let Some(feature) = self.feature(compiler, context, Some(*window), text) else { continue };
-            let (read, factor) = match context.raw.aggregation.value.as_str() {
-                "interarrival" => (Read::Interarrival { of: builder.interarrival(bit, *window), stat }, 1.0),
-                "rate" => (Read::Count(builder.count(bit, *window)), 1.0 / window.as_secs_f64()),
-                _ => (Read::Count(builder.count(bit, *window)), 1.0),
-            };
-            builder.read(read, feature, factor);
-        }
-        Ok(())
-    }
-
-    fn ratio(&mut self, compiler: &mut Compiler, builder: &mut Builder, context: &Context<'_>, windows: &Windows<'_>) -> Result<(), Full> {
-        let raw = context.raw;
-        if raw.part.is_none() || raw.filter.is_some() || raw.of.is_some() {
-            let message =
-                "`ratio` takes `part` and `whole`, each a filter (`whole` may be left out: every event), and neither `filter` nor `of`";
-            compiler.problem(line(&raw.name), message.to_owned());
-            return Ok(());
-        }
-        let part = bit(compiler, builder, context, raw.part.as_ref())?;
-        let whole = bit(compiler, builder, context, raw.whole.as_ref())?;
-        let (Some(part), Some(whole)) = (part, whole) else { return Ok(()) };
-        for (text, window) in windows {
-            let Some(feature) = self.feature(compiler, context, Some(*window), text) else { continue };
-            let read = Read::Ratio { part: builder.count(part, *window), whole: builder.count(whole, *window) };
-            builder.read(read, feature, 1.0);
-        }
-        Ok(())
-    }
-
-    fn valued(&mut self, compiler: &mut Compiler, builder: &mut Builder, context: &Context<'_>, windows: &Windows<'_>) -> Result<(), Full> {
-        let raw = context.raw;
-        let Some(of) = number(compiler, context, raw.of.as_ref(), "of") else { return Ok(()) };
-        let Some(bit) = bit(compiler, builder, context, raw.filter.as_ref())? else { return Ok(()) };
-        let value = builder.value(&of.value)?;
-        for (text, window) in windows {
-            let Some(feature) = self.feature(compiler, context, Some(*window), text) else { continue };
-            let sum = builder.sum(bit, value, *window);
-            if raw.aggregation.value == "sum" {
-                builder.read(Read::Sum(sum), feature, 1.0);
-                continue;
-            }
-            let filter = raw.filter.as_ref().map_or_else(String::new, |text| format!("({}) && ", canonical(&text.value)));
-            // CEL's `has` wants a dot; a comparison with a missing number is false.
-            let present = if of.value.contains('.') { format!("has({})", of.value) } else { format!("{0} == {0}", of.value) };
-            let with_value = format!("{filter}{present}");
-            let Some(filter) = compiler.filter_source(&with_value, line(of), context.phase) else { continue };
-            let bit = builder.filter(filter, context.phase, &with_value)?;
-            let count = builder.count(bit, *window);
-            builder.read(Read::Mean { sum, count }, feature, 1.0);
-        }
-        Ok(())
-    }
-
-    fn membered(
-        &mut self,
-        compiler: &mut Compiler,
-        builder: &mut Builder,
-        context: &Context<'_>,
-        windows: &Windows<'_>,
-    ) -> Result<(), Full> {
-        let raw = context.raw;
-        let Some(of) = &raw.of else {
-            compiler.problem(line(&raw.name), format!("`{}` needs `of`: an entity type, a text or a number", raw.aggregation.value));
-            return Ok(());
-        };
-        let Some(index) = compiler.member(of, context.phase) else { return Ok(()) };
-        let Some(bit) = bit(compiler, builder, context, raw.filter.as_ref())? else { return Ok(()) };
-        let member = builder.member(index, &of.value)?;
-        let novelty = raw.aggregation.value == "novelty";
-        if novelty && windows.len() > 1 {
-            compiler.problem(line(&raw.name), "`novelty` takes one window, its horizon, and keeps its plain name".to_owned());
-            return Ok(());
-        }
-        for (text, window) in windows {
-            // The horizon of novelty is part of what it says: the name carries no window.
-            let text = if novelty { "" } else { text };
-            let Some(feature) = self.feature(compiler, context, Some(*window), text) else { continue };
-            let read = if novelty {
-                Read::Novelty(builder.novelty(bit, member, &of.value, *window))
-            } else {
-                Read::Distinct { of: builder.distinct(bit, member, &of.value, *window), window: *window }
-            };
-            builder.read(read, feature, 1.0);
-        }
-        Ok(())
     }
 
     /// Adds a feature; `None` when its name is taken.
@@ -356,6 +285,11 @@ impl Views {
             (None, Some(latitude), Some(longitude)) => format!("{},{}", latitude.value, longitude.value),
             (of, _, _) => of.as_ref().map_or_else(String::new, |of| of.value.clone()),
         };
+        let of = match (&raw.after, &raw.against) {
+            (Some(after), _) => format!("{}>{of}", after.value),
+            (None, Some(against)) => format!("{of} : {}", against.value),
+            (None, None) => of,
+        };
         let written = |text: &Option<Text>| text.as_ref().map_or_else(String::new, |text| canonical(&text.value));
         let filter = match &raw.part {
             Some(part) => format!("{} : {}", canonical(&part.value), written(&raw.whole)),
@@ -366,8 +300,10 @@ impl Views {
         let stat = raw.delay.as_ref().map_or_else(|| written(&raw.stat), |delay| format!("delay {}", delay.value));
         let kind = &raw.aggregation.value;
         let version = context.version;
+        // What it is made of is told by their hashes: their names are no definition.
+        let what = if context.inputs.is_empty() { &of } else { context.inputs };
         let hash =
-            definition(&format!("feature|{SEMANTICS}|{version}|{kind}|{entity}|{}|{filter}|{of}|{stat}|{seconds}", context.phase.name()));
+            definition(&format!("feature|{SEMANTICS}|{version}|{kind}|{entity}|{}|{filter}|{what}|{stat}|{seconds}", context.phase.name()));
         let meaning = window.map_or_else(|| raw.meaning.clone(), |window| raw.meaning.replace("{window}", &duration::words(window)));
         self.features.push(FeatureSpec {
             name,

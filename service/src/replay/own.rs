@@ -97,6 +97,7 @@ impl<'o> Own<'o> {
         Ok(match record.kind {
             Some(Kind::Observed(observed)) => {
                 let admitted = self.admitted(observed)?;
+                engine.door.follow(&admitted);
                 let events = schema.events(&admitted);
                 Some(Op::Observe(Box::new(admitted), events, moment))
             }

@@ -31,7 +31,7 @@ const UNKNOWN: u8 = 0x80;
 /// Tag of the ring's section.
 const RING: u64 = 0x7269_6e67_0000_0001;
 
-/// What a section's payload is. Kind 8 is kept for the timestamped-HLL page.
+/// What a section's payload is.
 mod kind {
     pub const RING: u8 = 1;
     pub const COUNT: u8 = 2;
@@ -40,6 +40,8 @@ mod kind {
     pub const SEEN: u8 = 5;
     pub const SET: u8 = 6;
     pub const PAGE: u8 = 7;
+    /// A page and the thinned sample beside it.
+    pub const SAMPLED_PAGE: u8 = 8;
     pub const SLOT: u8 = 9;
     pub const EXTREME: u8 = 10;
     pub const MOMENTS: u8 = 11;

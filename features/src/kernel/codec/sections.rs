@@ -3,7 +3,7 @@
 //! One section's state enters and bytes leave, or the other way. Empty sections write nothing; what is read is checked against the
 //! limits of the state, and `None` says that it does not fit.
 
-use crate::kernel::distinct::{Distinct, PAGE, SET};
+use crate::kernel::distinct::{Distinct, SET};
 use crate::kernel::layout::{Layout, Section};
 use crate::kernel::ring::{self, MISSING, Ring};
 use crate::kernel::slots::Slot;
@@ -19,7 +19,7 @@ use super::{in_range, kind, sketches};
 
 /// Whether a payload of that kind can be read into that section.
 pub(super) fn fits(section: Section, kind: u8) -> bool {
-    section.kind() == kind || (matches!(section, Section::Distinct { .. }) && kind == kind::PAGE)
+    section.kind() == kind || (matches!(section, Section::Distinct { .. }) && matches!(kind, kind::PAGE | kind::SAMPLED_PAGE))
 }
 
 impl EntityState {
@@ -179,12 +179,9 @@ impl EntityState {
 
     fn put_distinct(&self, index: usize, out: &mut Vec<u8>) -> u8 {
         match self.distinct.get(index) {
-            Some(Distinct::Page(cells)) => {
-                // Seconds since the page's oldest, 0 for an empty cell.
-                let oldest = cells.iter().copied().filter(|last| *last != 0).min().unwrap_or(1) - 1;
-                put(out, u64::from(oldest));
-                cells.iter().for_each(|last| put(out, u64::from(last.saturating_sub(oldest))));
-                kind::PAGE
+            Some(Distinct::Page(page)) => {
+                sketches::put_page(page, out);
+                if page.thinned.cells().is_empty() { kind::PAGE } else { kind::SAMPLED_PAGE }
             }
             Some(Distinct::Set(members)) if !members.is_empty() => {
                 put(out, members.len() as u64);
@@ -332,14 +329,8 @@ fn get_pair(reader: &mut Reader<'_>) -> Option<(i64, i64)> {
 }
 
 fn get_distinct(high_water: i64, kind: u8, reader: &mut Reader<'_>) -> Option<Distinct> {
-    if kind == kind::PAGE {
-        let oldest = reader.varint().and_then(|oldest| u32::try_from(oldest).ok())?;
-        let mut page = Box::new([0; PAGE]);
-        for last in page.iter_mut() {
-            let since = u32::try_from(reader.varint()?).ok()?;
-            *last = if since == 0 { 0 } else { oldest.checked_add(since)? };
-        }
-        return Some(Distinct::Page(page));
+    if kind != kind::SET {
+        return sketches::get_page(kind == kind::SAMPLED_PAGE, reader).map(Distinct::Page);
     }
     let count = reader.count().filter(|count| (1..=SET).contains(count))?;
     let mut members = Vec::with_capacity(count.next_power_of_two());

@@ -1,15 +1,59 @@
-//! Payloads of extremes, latest values, histograms and matured counts.
+//! Payloads of pages, extremes, latest values, histograms and matured counts.
 //!
 //! One section's words enter and bytes leave, or the other way; `None` says that what is read does not fit.
 
-use crate::kernel::histogram::{self, Cell, Ends, Histogram, KEPT, MOST};
+use crate::kernel::distinct::Page;
+use crate::kernel::histogram::{self, Cell, Ends, Histogram, KEPT};
 use crate::kernel::plan::Scale;
 use crate::kernel::ring::{MISSING, VALUE_WORD};
+use crate::kernel::thinned::{self, Thinned};
 use crate::kernel::wire::{Reader, put, put_signed};
 use crate::kernel::{NEVER, tiles::CELLS};
 
 use super::in_range;
 use super::sections::{get_cells, put_cells};
+
+/// The oldest second, then seconds since it, 0 for an empty cell; of a sample how many cells are in use, and each as its distance from
+/// the one before and its seconds.
+pub(super) fn put_page(page: &Page, out: &mut Vec<u8>) {
+    let sample = page.thinned.cells();
+    let seconds = page.cells.iter().chain(sample.iter().map(|(_, last)| last)).copied();
+    let oldest = seconds.filter(|last| *last != 0).min().unwrap_or(1) - 1;
+    put(out, u64::from(oldest));
+    page.cells.iter().for_each(|last| put(out, u64::from(last.saturating_sub(oldest))));
+    if sample.is_empty() {
+        return;
+    }
+    put(out, sample.len() as u64);
+    let mut next = 0;
+    for (cell, last) in sample {
+        put(out, u64::from(cell.saturating_sub(next)));
+        put(out, u64::from(last.saturating_sub(oldest)));
+        next = cell.saturating_add(1);
+    }
+}
+
+pub(super) fn get_page(sampled: bool, reader: &mut Reader<'_>) -> Option<Box<Page>> {
+    let oldest = reader.varint().and_then(|oldest| u32::try_from(oldest).ok())?;
+    let second = |reader: &mut Reader<'_>| u32::try_from(reader.varint()?).ok();
+    let mut page = Box::<Page>::default();
+    for last in &mut page.cells {
+        let since = second(reader)?;
+        *last = if since == 0 { 0 } else { oldest.checked_add(since)? };
+    }
+    if sampled {
+        let count = reader.count().filter(|count| (1..=thinned::MOST).contains(count))?;
+        let mut cells = Vec::with_capacity(count.next_power_of_two());
+        let mut next = 0_u16;
+        for _ in 0..count {
+            let cell = next.checked_add(u16::try_from(reader.varint()?).ok()?)?;
+            cells.push((cell, oldest.checked_add(second(reader)?)?));
+            next = cell.checked_add(1)?;
+        }
+        page.thinned = Thinned::from_sorted(cells)?;
+    }
+    Some(page)
+}
 
 /// Shifted by one so that an empty cell is 0.
 fn shifted(word: i64) -> i64 {
@@ -133,7 +177,7 @@ pub(super) fn get_histogram(scale: Scale, reader: &mut Reader<'_>) -> Option<His
     if parts & 2 == 2 {
         histogram.newest = in_range(reader.signed()?)?;
         let limit = histogram::buckets(scale);
-        let count = reader.count().filter(|count| *count <= MOST.max(limit.into()))?;
+        let count = reader.count().filter(|count| *count <= histogram::most(scale).max(limit.into()))?;
         histogram.cells.reserve_exact(count);
         for _ in 0..count {
             let back = i64::try_from(reader.varint()?).ok().filter(|back| *back < KEPT)?;

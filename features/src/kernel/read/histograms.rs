@@ -105,9 +105,25 @@ impl Reading<'_> {
         if total > 0.0 { (below / total).clamp(0.0, 1.0) } else { f64::NAN }
     }
 
-    pub(super) fn zscore(&self, id: AccumulatorId) -> f64 {
-        let Some(found) = self.histogram(id) else { return f64::NAN };
-        let Some(own) = self.own(found.value) else { return f64::NAN };
+    pub(super) fn zscore(&mut self, id: AccumulatorId) -> f64 {
+        let Some(own) = self.histogram(id).map(|found| found.value).and_then(|value| self.own(value)) else { return f64::NAN };
+        self.baseline(id).map_or(f64::NAN, |(middle, spread)| (own - middle) / spread)
+    }
+
+    /// Middle and spread of the earlier values, recent ones weighing more; nothing with fewer than four.
+    pub(super) fn baseline(&mut self, id: AccumulatorId) -> Option<(f64, f64)> {
+        match self.baseline {
+            Some((known, baseline)) if known == id => baseline,
+            _ => {
+                let baseline = self.middle_and_spread(id);
+                self.baseline = Some((id, baseline));
+                baseline
+            }
+        }
+    }
+
+    fn middle_and_spread(&self, id: AccumulatorId) -> Option<(f64, f64)> {
+        let found = self.histogram(id)?;
         let width = histogram::width(found.window);
         let fresh = |time: i64| (-HALVINGS * (self.at - time).max(0) as f64 / found.window as f64).exp2();
         let mut count = 0.0;
@@ -123,7 +139,7 @@ impl Reading<'_> {
             // Spread evenly over its bucket: four points of it.
             points.extend([0.125, 0.375, 0.625, 0.875].map(|part| (low + part * (high - low), weight)));
         }
-        if count < EVIDENCE { f64::NAN } else { weights::robust_z(own, &mut points) }
+        (count >= EVIDENCE).then(|| weights::middle_and_spread(&mut points))
     }
 
     /// −ln of the share of steps that led to this event's cell among those from the cell before, smoothed by half a step for each cell
@@ -148,9 +164,36 @@ impl Reading<'_> {
                 add(histogram::pair(earlier.1, later.1), 1.0);
             }
         }
-        let all: f64 = steps.iter().sum();
-        let led_to = steps.iter().filter(|weight| **weight > 0.0).count() as f64;
-        let known = steps.get(usize::from(to)).copied().unwrap_or_default();
-        if all > 0.0 { -((known + 0.5) / (all + 0.5 * (led_to + 1.0))).ln() } else { f64::NAN }
+        among(&steps, to)
     }
+
+    /// The same where each event says its step itself, because somebody else made it.
+    pub(super) fn step_rarity(&self, id: AccumulatorId) -> f64 {
+        let Some(found) = self.histogram(id) else { return f64::NAN };
+        let Some(own) = self.own(found.value).map(|own| histogram::bucket(found.scale, ring::fixed(own))) else { return f64::NAN };
+        let (from, to) = (own / STATES, own % STATES);
+        let mut steps = [0.0; STATES as usize];
+        let mut add = |to: u16, weight: f64| {
+            if let Some(known) = steps.get_mut(usize::from(to)) {
+                *known += weight;
+            }
+        };
+        found.spilled.into_iter().flat_map(|spilled| spilled.steps_from(from, found.stretch)).for_each(|(to, weight)| add(to, weight));
+        for (_, word, sign) in self.recent.values(self.recent.passing(found.filter) & found.rows, found.value) {
+            let step = histogram::bucket(found.scale, word);
+            if step / STATES == from {
+                add(step % STATES, sign as f64);
+            }
+        }
+        steps.iter_mut().for_each(|weight| *weight = weight.max(0.0));
+        among(&steps, to)
+    }
+}
+
+/// −ln of the share of one among the steps from a cell, smoothed; NaN when there are none.
+fn among(steps: &[f64], to: u16) -> f64 {
+    let all: f64 = steps.iter().sum();
+    let led_to = steps.iter().filter(|weight| **weight > 0.0).count() as f64;
+    let known = steps.get(usize::from(to)).copied().unwrap_or_default();
+    if all > 0.0 { -((known + 0.5) / (all + 0.5 * (led_to + 1.0))).ln() } else { f64::NAN }
 }

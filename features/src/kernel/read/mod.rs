@@ -41,7 +41,10 @@ fn phase(read: Read) -> Phase {
         | Read::OwnShare(_)
         | Read::QuantileRank(_)
         | Read::Zscore(_)
-        | Read::TransitionRarity(_) => Phase::Before,
+        | Read::TransitionRarity(_)
+        | Read::StepRarity(_)
+        | Read::Middle(_)
+        | Read::Spread(_) => Phase::Before,
         Read::Count(_)
         | Read::Sum(_)
         | Read::Mean { .. }
@@ -67,6 +70,8 @@ struct Reading<'a> {
     windows: SmallVec<[Window; 8]>,
     /// Gaps of an interarrival section, kept between its two statistics.
     memo: Option<(AccumulatorId, Moments)>,
+    /// Middle and spread of a baseline, kept between its reads.
+    baseline: Option<(AccumulatorId, Option<(f64, f64)>)>,
 }
 
 /// What a window takes in: rows of the ring, and a stretch of tiles.
@@ -115,7 +120,17 @@ impl<'a> Reading<'a> {
             let start = at - window;
             Window { start, rows: recent.after(start), stretch: Stretch::new(start, tiles::width(*window), state.spilled_until) }
         });
-        Self { state, layout, event, at, windows: windows.collect(), recent, offsets: state.sparse.offsets(layout), memo: None }
+        Self {
+            state,
+            layout,
+            event,
+            at,
+            windows: windows.collect(),
+            recent,
+            offsets: state.sparse.offsets(layout),
+            memo: None,
+            baseline: None,
+        }
     }
 
     fn one(&mut self, read: Read) -> f64 {
@@ -156,6 +171,9 @@ impl<'a> Reading<'a> {
             Read::QuantileRank(id) => self.rank(id),
             Read::Zscore(id) => self.zscore(id),
             Read::TransitionRarity(id) => self.rarity(id),
+            Read::StepRarity(id) => self.step_rarity(id),
+            Read::Middle(id) => self.baseline(id).map_or(f64::NAN, |(middle, _)| middle),
+            Read::Spread(id) => self.baseline(id).map_or(f64::NAN, |(_, spread)| spread),
         }
     }
 
@@ -264,9 +282,11 @@ impl<'a> Reading<'a> {
     }
 
     fn novelty(&self, id: AccumulatorId) -> f64 {
-        let Some(Section::Distinct { member, horizon, index, salt, .. }) = self.layout.section(id) else { return f64::NAN };
+        let Some(Section::Distinct { member, horizon, index, sorting, .. }) = self.layout.section(id) else { return f64::NAN };
         match self.event.and_then(|event| event.members.get(member).copied().flatten()) {
-            Some(member) => self.state.distinct.get(index).map_or(1.0, |distinct| distinct.novelty(member, self.at - horizon, salt)),
+            Some(member) => {
+                self.state.distinct.get(index).map_or(1.0, |distinct| distinct.novelty(member, self.at - horizon, sorting.salt))
+            }
             None => f64::NAN,
         }
     }

@@ -26,13 +26,12 @@ pub(super) fn share(weights: &[f64], weight: f64) -> f64 {
     if total > 0.0 { weight / total } else { f64::NAN }
 }
 
-/// (value − median) / (1.4826 · median of |x − median|), with a floor under the spread: a twentieth of the median, 1/256 at least.
-/// Half of the weight may be anything without moving it far.
-pub(super) fn robust_z(value: f64, points: &mut [(f64, f64)]) -> f64 {
+/// Median, and 1.4826 · median of |x − median| with a floor under it: a twentieth of the median, 1/256 at least. Half of the weight may
+/// be anything without moving them far.
+pub(super) fn middle_and_spread(points: &mut [(f64, f64)]) -> (f64, f64) {
     let middle = median(points);
     points.iter_mut().for_each(|(point, _)| *point = (*point - middle).abs());
-    let spread = (NORMAL * median(points)).max(LEAST_PART * middle.abs()).max(LEAST);
-    (value - middle) / spread
+    (middle, (NORMAL * median(points)).max(LEAST_PART * middle.abs()).max(LEAST))
 }
 
 /// The value at which half of the weight is reached; between two of them their mean.

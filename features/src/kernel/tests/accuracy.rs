@@ -84,11 +84,11 @@ proptest! {
 }
 
 #[test]
-fn distinct_is_exact_to_64_and_within_5_percent_to_a_thousand() {
+fn distinct_is_exact_to_64_and_within_5_percent_to_a_thousand_and_8_beyond() {
     let layout = Layout::new(plan(&[86_400]));
-    for count in [1, 16, 64, 100, 300, 600, 1000, 1500] {
+    for count in [1, 16, 64, 100, 300, 600, 1000, 1200, 1500, 3000, 10_000, 30_000] {
         let mut squares = 0.0;
-        let rounds = 100;
+        let rounds = if count > 1000 { 60 } else { 100 };
         for round in 0..rounds {
             let mut rng = seeded(1000 * count + round);
             let mut state = EntityState::default();
@@ -107,6 +107,8 @@ fn distinct_is_exact_to_64_and_within_5_percent_to_a_thousand() {
             assert_eq!(rmse, 0.0, "{count} members");
         } else if count <= 1000 {
             assert!(rmse <= 0.05, "{count} members: {rmse}");
+        } else {
+            assert!(rmse <= 0.08, "{count} members: {rmse}");
         }
     }
 }
@@ -116,7 +118,7 @@ fn a_sliding_page_follows_its_window() {
     let layout = Layout::new(plan(&[600, 3600]));
     let mut rng = seeded(3);
     let mut state = EntityState::default();
-    // One new member a second for two hours: 600 in the short window, 3,600 in the long one, beyond what a page can tell.
+    // One new member a second for two hours: 600 in the short window, 3,600 in the long one, beyond what a page alone can tell.
     for step in 0..7200 {
         let mut event = event(START + step * SECOND);
         event.members[0] = Some(rng.random());
@@ -125,5 +127,5 @@ fn a_sliding_page_follows_its_window() {
     let read = state.read(&layout, None, state.high_water().unwrap());
     let (short, long) = (read[HEAD_READS + 5], read[HEAD_READS + WINDOW_READS + 5]);
     assert!((short - 600.0).abs() < 90.0, "{short}");
-    assert!(long > 2000.0 && long <= 3600.0, "{long}");
+    assert!((long - 3600.0).abs() < 720.0, "{long}");
 }

@@ -1,6 +1,7 @@
 //! Merge laws: the exact class as equality, the rest within its bound.
 
 use super::*;
+use crate::kernel::layout::Section;
 use crate::kernel::slots::{Slot, SlotChange};
 
 fn split(layout: &Layout, events: &[(Event, u8)], of: u8) -> EntityState {
@@ -20,8 +21,8 @@ fn exact_class() -> Layout {
 
 fn promoted(layout: &Layout, mut state: EntityState) -> EntityState {
     state.settle(layout);
-    let salt = layout.tagged().nth(1).map_or(0, |(tag, _)| tag);
-    state.distinct_mut(layout, 0, |distinct| distinct.promote(salt));
+    let Some(Section::Distinct { sorting, .. }) = layout.section(1) else { panic!("the second section") };
+    state.distinct_mut(layout, 0, |distinct| distinct.promote(sorting));
     state
 }
 

@@ -3,6 +3,7 @@
 mod accuracy;
 mod blobs;
 mod laws;
+mod population;
 mod reads;
 mod spreads;
 
