@@ -14,6 +14,7 @@
     )
 )]
 
+mod cipher;
 pub mod cli;
 pub mod config;
 pub mod convert;

@@ -16,6 +16,7 @@ mod layout;
 mod measures;
 mod names;
 mod places;
+mod profile;
 mod routes;
 mod source;
 mod spec;

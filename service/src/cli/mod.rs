@@ -5,6 +5,7 @@ pub mod entities;
 pub mod features;
 pub mod model_worker;
 pub mod models;
+mod profile;
 pub mod replay;
 pub mod rules;
 pub mod serve;
@@ -47,7 +48,7 @@ enum Command {
     Train(train::Args),
     /// Is this configuration right?
     Config(config::Args),
-    /// Overrides and standing decisions of a running scorer.
+    /// What a running scorer knows of entities, and what people decide about them.
     Entities(entities::Args),
     /// Writes or sends labelled, simulated traffic.
     Simulate(simulate::Args),

@@ -14,6 +14,7 @@
 mod bad_http;
 mod bad_input;
 mod disk;
+mod erasure;
 mod fuzzing;
 mod models;
 mod operations;

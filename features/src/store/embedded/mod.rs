@@ -11,6 +11,7 @@
 //! operation × largest state`, in practice under 5 MB. Entities observed longest ago go first.
 
 mod batch;
+mod look;
 mod shard;
 #[cfg(test)]
 mod tests;

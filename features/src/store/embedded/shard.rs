@@ -133,6 +133,14 @@ impl Shard {
         });
     }
 
+    /// Forgets an entity on request; the mark of it lives as long as history would.
+    pub(super) fn bury(&mut self, entity: EntityId, moment: Moment) {
+        self.change(entity, moment, |entry, _| {
+            entry.state.bury(moment.now);
+            entry.proved = 0;
+        });
+    }
+
     pub(super) fn find(&self, entity: EntityId) -> Option<&Entry> {
         self.table.find(hash(entity), |entry| entry.id == entity).map(AsRef::as_ref)
     }
@@ -216,7 +224,7 @@ impl Entry {
 
     /// Marks the identity as proved when the event proves it; the mark holds as long as the history would.
     fn prove(&mut self, layout: &Layout, event: &Event, moment: Moment) {
-        if event.proves {
+        if event.proves && self.state.tombstone().is_none_or(|until| event.time > until) {
             self.mark_proved(moment);
             // Nothing lapses here: in a batch an earlier decision is yet to come, and it must find what was there at its time.
             let until = moment.now.plus(layout.plan().ttl);

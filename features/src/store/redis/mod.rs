@@ -16,6 +16,7 @@ mod entry;
 mod flush;
 mod keeper;
 mod link;
+mod look;
 mod options;
 mod shard;
 mod skew;
