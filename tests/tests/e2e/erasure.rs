@@ -40,7 +40,7 @@ async fn report(scorer: &Scorer, verdict: &Verdict, status: u32) {
     let outcome = Outcome {
         transaction_id: verdict.transaction_id.clone(),
         context: verdict.context.clone(),
-        time: None,
+        time: Traffic::new(1, 1).next_transaction().time,
         response: Some(HttpResponse { status, ..Default::default() }),
         ..Default::default()
     };
@@ -130,7 +130,7 @@ async fn a_forgotten_user_is_in_no_file_and_late_reports_do_not_bring_it_back() 
 
     let request = ForgetEntityRequest { entity: Some(entity("user", GONE)), reason: format!("request of {GONE}") };
     let answer = scorer.entities().await.forget_entity(request).await.unwrap().into_inner();
-    assert!(answer.records > 80 && answer.files >= 1 && answer.decisions == 1, "{answer:?}");
+    assert!(answer.records > 60 && answer.files >= 1 && answer.decisions == 1, "{answer:?}");
 
     report(&scorer, &late, 200).await;
     let after = get(&scorer, "user", GONE).await;
@@ -142,7 +142,7 @@ async fn a_forgotten_user_is_in_no_file_and_late_reports_do_not_bring_it_back() 
     score(&scorer.client().await, login(&mut traffic, 1, GONE)).await.unwrap();
     assert_eq!(feature(&get(&scorer, "user", GONE).await, "user.requests_24h"), 1.0);
     let again = ForgetEntityRequest { entity: Some(entity("user", GONE)), reason: String::new() };
-    assert_eq!(scorer.entities().await.forget_entity(again).await.unwrap().into_inner().records, 2, "one transaction and its decision");
+    assert_eq!(scorer.entities().await.forget_entity(again).await.unwrap().into_inner().records, 1, "that transaction");
 
     scorer.process.signal(rustix::process::Signal::KILL).unwrap();
     scorer.process.wait().unwrap();
@@ -184,7 +184,7 @@ async fn every_replica_forgets_whom_one_was_asked_to_forget() {
 
     let request = ForgetEntityRequest { entity: Some(entity("user", GONE)), reason: String::new() };
     let answer = first.entities().await.forget_entity(request).await.unwrap().into_inner();
-    assert!(answer.shared && answer.records > 80, "{answer:?}");
+    assert!(answer.shared && answer.records > 60, "{answer:?}");
     let erased = || async { journal(&second.data, GONE.as_bytes()).0.is_empty() };
     within(Duration::from_secs(20), "the other replica's journal erased", erased).await;
     report(&second, &late, 200).await;
