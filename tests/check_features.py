@@ -10,7 +10,10 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
-from check_path import WORK, Figure, show, suite
+from check_path import ROOT, WORK, Figure, run, show, suite, summary
+
+# The benches that the features' issue asks for; `make bench` runs them among the others.
+BENCHES = ("core", "redis", "flood")
 
 
 def each(name: str, tests: tuple[tuple[str, str], ...]) -> Iterator[Figure]:
@@ -71,10 +74,45 @@ def faults() -> Iterator[Figure]:
     )
 
 
+def accuracy() -> Iterator[Figure]:
+    """Every aggregation beside an exact reference that keeps all events; the worst window of each."""
+    out = WORK / "accuracy.json"
+    out.unlink(missing_ok=True)
+    test = ("--test", "accuracy", "--run-ignored", "only")
+    missed = ""
+    try:
+        run("cargo", "nextest", "run", "--release", "--locked", "-p", "telltale-features", *test)
+    except RuntimeError as error:
+        missed = str(error).splitlines()[-1]
+    if not out.exists():
+        raise RuntimeError(missed or "no figures were written")
+    for row in json.loads(out.read_text(encoding="utf-8")):
+        value = "absent" if row["value"] is None else f"{row['value']:.3g} {row['unit']}"
+        yield Figure(row["name"], value, row["bar"] or "", row["holds"])
+
+
+def measured() -> Iterator[Figure]:
+    """Redis beside two other designs, memory, a flood of ids, the core path: one run of the benches."""
+    run(ROOT / "target" / "release" / "bench", *BENCHES)
+    yield from summary(ROOT / "target" / "bench" / "summary.json")
+
+
+def evolution() -> Iterator[Figure]:
+    """Schemas that change, stores that are left, entities that are forgotten."""
+    yield from each("snapshots", (("", "snapshots: kill -9, restart, an exact cut, broken files"),))
+    yield from each("transfer", (("", "state export and import: embedded, Redis, and back, every read equal"),))
+    yield from each("schemas", (("", "rolling deploy of a schema over one Redis: no failed call, no slot lost"),))
+    yield from each("erasure", (("", "a forgotten id: in no key, file, journal or dictionary; late reports"),))
+    yield from each("parity", (("", "parity: replay says again what was said live"),))
+
+
 CHECKS: dict[str, Callable[[], Iterator[Figure]]] = {
     "contract": contract,
     "replicas": replicas,
     "faults": faults,
+    "evolution": evolution,
+    "accuracy": accuracy,
+    "measured": measured,
 }
 
 

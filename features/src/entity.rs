@@ -79,6 +79,11 @@ impl Subjects {
         self.0.iter().find(|subject| subject.id.kind == kind)
     }
 
+    /// All but those that are to be left out.
+    pub fn without(&self, leave_out: impl Fn(EntityId) -> bool) -> Self {
+        Self(self.0.iter().filter(|subject| !leave_out(subject.id)).cloned().collect())
+    }
+
     /// How many.
     pub fn len(&self) -> usize {
         self.0.len()

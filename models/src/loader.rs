@@ -146,7 +146,8 @@ impl Loader {
         ModelState { policy, manifests }
     }
 
-    /// The bundle with one model in that state. Everything that plays a part must load, the previous version excepted.
+    /// The bundle with one model in that state. Everything that counts must load, and what is newly put in shadow; the previous version
+    /// and those that only go on watching may fail, so that no broken shadow keeps a bad champion in force.
     ///
     /// # Errors
     /// The first reason why a version that should play a part cannot.
@@ -162,7 +163,9 @@ impl Loader {
             }
         }
         let (slot, mut failed) = self.slot(&Arc::from(model), state.clone(), bundle);
-        failed.retain(|(_, part)| *part != State::Ready);
+        let watching = bundle.policy(model).map_or(&[][..], |policy| &policy.shadow);
+        let only_watches = state.policy.shadow.iter().all(|version| watching.contains(version));
+        failed.retain(|(_, part)| *part != State::Ready && !(only_watches && *part == State::Shadow));
         match failed.into_iter().next() {
             Some((error, _)) => Err(error),
             None => Ok(bundle.with_slot(model, slot)),

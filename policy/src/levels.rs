@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use telltale_features::entity::{EntityType, Subjects};
-use telltale_features::kernel::slots::{PolicyState, SlotChange, SlotTag};
+use telltale_features::kernel::slots::{PolicyState, Slot, SlotChange, SlotTag};
 use telltale_features::time::Timestamp;
 
 use crate::decision::Threat;
@@ -107,6 +107,15 @@ pub(crate) struct Given<'a> {
 pub(crate) struct Origin {
     pub rule: Option<Arc<str>>,
     pub now: Timestamp,
+}
+
+/// The level that its own deeds gave an entity, and how much it is being attacked, both 0 to 100, by the slots of its state.
+pub fn standing_levels(slots: impl Iterator<Item = (SlotTag, Slot)>, now: Timestamp) -> (f64, f64) {
+    slots.fold((0.0, 0.0), |(hostile, targeted), (tag, slot)| match tag {
+        HOSTILE => (slot.evidence(now).clamp(0.0, 100.0), targeted),
+        TARGETED => (hostile, slot.evidence(now).clamp(0.0, 100.0)),
+        _ => (hostile, targeted),
+    })
 }
 
 fn level(state: &PolicyState, kind: EntityType, tag: SlotTag, now: Timestamp) -> f64 {

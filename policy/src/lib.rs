@@ -25,6 +25,7 @@ mod source;
 
 pub use cases::{CASES, CaseResult, run_cases};
 pub use decision::{Action, Decision, Mitigation, Mode, NewDenial, Reason, RuleMatch, Threat};
+pub use levels::standing_levels;
 pub use overrides::{Override, Overrides, Ruling};
 pub use policy::{PACKS, Policy, RuleSummary, Situation};
 pub use risk::Combined;

@@ -120,6 +120,8 @@ section! {
         journal: JournalSection = JournalSection::default(),
         /// What is remembered of transactions.
         idempotency: Idempotency = Idempotency::default(),
+        /// Name dictionary.
+        names: NamesSection = NamesSection::default(),
         /// Log lines.
         log: Log = Log::default(),
     }
@@ -304,6 +306,14 @@ section! {
         seconds: u64 = 86_400,
         /// Outcomes that may come early.
         early_outcomes: usize = 10_000,
+    }
+}
+
+section! {
+    /// `[names]`
+    NamesSection {
+        /// Memory, MiB; 0: none.
+        max_mb: usize = 64,
     }
 }
 

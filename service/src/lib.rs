@@ -14,6 +14,7 @@
     )
 )]
 
+mod cipher;
 pub mod claim;
 pub mod cli;
 pub mod config;

@@ -50,8 +50,8 @@ pub fn verdict(scored: &Scored, schema: &Schema) -> v1::Verdict {
 }
 
 fn versions(scored: &Scored) -> v1::Versions {
-    let champions = scored.assessed.scores.parts.iter().filter(|part| part.role.counts());
-    let models = champions.map(|part| format!("{}:{}", part.model, part.version)).collect();
+    // By the snapshot and not by who scored: whether the two agree can then be seen in every verdict.
+    let models = scored.force.bundle.models().map(|(model, version)| format!("{model}:{version}")).collect();
     v1::Versions { models, ..(*scored.force.versions).clone() }
 }
 

@@ -17,6 +17,7 @@ mod glossary;
 mod layout;
 mod names;
 mod places;
+mod profile;
 mod routes;
 mod source;
 mod spec;

@@ -2,12 +2,14 @@
 //!
 //! A match a call instead of a type parameter through the whole service: the hot path is compiled once, and nothing is boxed.
 
-use crate::entity::Subjects;
+use crate::entity::{EntityId, EntityType, Subjects};
 use crate::event::EntityEvents;
+use crate::kernel::EntityState;
 use crate::kernel::slots::PolicyState;
 use crate::store::embedded::{EmbeddedStore, Passage, Step};
 use crate::store::redis::RedisStore;
 use crate::store::{Happening, History, Moment, Order, Store, StoreStats};
+use crate::time::Timestamp;
 
 /// The embedded store or Redis.
 pub enum AnyStore {
@@ -44,6 +46,43 @@ impl AnyStore {
         match self {
             Self::Embedded(store) => store.decide_now(subjects, order, decide),
             Self::Redis(store) => store.decide_now(subjects, order, decide),
+        }
+    }
+
+    /// Forgets an entity, in the order of everything: what happened to it up to that moment is gone here at once, in Redis with the
+    /// next flush.
+    pub fn forget(&self, entity: EntityId, order: Order<'_>) -> Moment {
+        match self {
+            Self::Embedded(store) => store.forget_now(entity, order),
+            Self::Redis(store) => {
+                let moment = store.moment(order);
+                store.forget(entity, moment.now);
+                moment
+            }
+        }
+    }
+
+    /// Up to when an entity was forgotten on request, as far as this process knows.
+    pub fn tombstone(&self, entity: EntityId) -> Option<Timestamp> {
+        match self {
+            Self::Embedded(store) => store.tombstone(entity),
+            Self::Redis(store) => store.tombstone(entity),
+        }
+    }
+
+    /// A copy of one entity's state.
+    pub async fn look(&self, entity: EntityId) -> Option<EntityState> {
+        match self {
+            Self::Embedded(store) => store.state(entity),
+            Self::Redis(store) => store.look(entity).await,
+        }
+    }
+
+    /// Shows every entity of a type that this process has at hand, in no order, a few at a time.
+    pub fn visit(&self, kind: EntityType, each: impl FnMut(EntityId, &EntityState)) {
+        match self {
+            Self::Embedded(store) => store.visit(kind, each),
+            Self::Redis(store) => store.visit(kind, each),
         }
     }
 

@@ -134,7 +134,10 @@ impl ModelPolicy {
             Step::Rollback => {
                 let ended = next.canary.take();
                 match (next.aliases.previous.take(), ended) {
-                    (Some(previous), _) => next.aliases.champion = Some(previous),
+                    (Some(previous), _) => {
+                        next.aliases.champion = Some(previous);
+                        next.leave(previous);
+                    }
                     (None, Some(_)) => {}
                     (None, None) => return Err("there is nothing to take back: no previous version and no canary".to_owned()),
                 }
@@ -217,6 +220,9 @@ mod tests {
         let back = promoted.after(Step::Rollback).unwrap();
         assert_eq!(back.aliases, Aliases { champion: Some(1), challenger: None, previous: None });
         assert!(back.after(Step::Rollback).unwrap_err().contains("nothing to take back"));
+        // The version before may be watched meanwhile: it comes back all the same.
+        let watched = promoted.after(Step::Shadow(1, true)).unwrap().after(Step::Rollback).unwrap();
+        assert_eq!((watched.aliases.champion, watched.shadow.len()), (Some(1), 0));
         // A trial is taken back without touching the champion.
         let ended = start.after(Step::Canary(3, 50.0)).unwrap().after(Step::Rollback).unwrap();
         assert_eq!((ended.aliases.champion, ended.canary), (Some(1), None));

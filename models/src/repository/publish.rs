@@ -36,6 +36,9 @@ pub struct Draft {
     pub report: String,
 }
 
+/// File that keeps the highest version number ever given.
+const HIGHEST: &str = ".highest";
+
 impl Repository {
     /// Makes an empty repository, or opens the one that is there.
     ///
@@ -63,7 +66,8 @@ impl Repository {
         fs::create_dir_all(&staging).map_err(ModelError::io("create", &staging))?;
         stage(&staging, draft)?;
         sync(&staging)?;
-        let number = 1 + self.versions(model)?.last().copied().unwrap_or(0);
+        let number = 1 + self.highest(model)?;
+        self.keep_highest(model, number)?;
         let place = versions.join(number.to_string());
         fs::rename(&staging, &place).map_err(ModelError::io("rename into place", &place))?;
         sync(&versions)?;
@@ -72,6 +76,22 @@ impl Repository {
             store(&policy, ModelPolicy::default().to_toml()?.as_bytes())?;
         }
         Ok(number)
+    }
+
+    /// The highest number that a version of the model ever had: a removed one's is not given again, because calibrations, journals and
+    /// audits go on naming it.
+    fn highest(&self, model: &str) -> Result<u32, ModelError> {
+        let path = self.folder(model)?.join(HIGHEST);
+        let kept = match fs::read_to_string(&path) {
+            Ok(text) => text.trim().parse().map_err(|_| ModelError::invalid(&path, "allowed is the highest version number"))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(ModelError::io("read", &path)(error)),
+        };
+        Ok(self.versions(model)?.last().copied().unwrap_or(0).max(kept))
+    }
+
+    fn keep_highest(&self, model: &str, number: u32) -> Result<(), ModelError> {
+        store(&self.folder(model)?.join(HIGHEST), format!("{number}\n").as_bytes())
     }
 
     /// Numbers of a model's versions, rising.
@@ -142,6 +162,7 @@ impl Repository {
             let text = format!("`{model}` version {version} plays a part; promote another, or end its canary or shadow first");
             return Err(ModelError::Data(text));
         }
+        self.keep_highest(model, self.highest(model)?)?;
         self.record(&AuditLine::new(author, "remove", model, Some(version)))?;
         let (place, staging) = (self.version_folder(model, version)?, self.folder(model)?.join(".staging"));
         // Moved aside first: a killed process leaves no half version under its number.

@@ -1,4 +1,4 @@
-//! `telltale entities`: overrides and standing decisions of a running scorer, over its admin listener.
+//! `telltale entities`: what a running scorer knows of entities, and what people decide about them, over its admin listener.
 
 use std::time::Duration;
 
@@ -6,13 +6,16 @@ use telltale_proto::{json, v1};
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 
-use super::Shape;
+use super::{Shape, profile};
 use crate::convert;
 use crate::error::CommandError;
 
 /// Arguments of `telltale entities`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
+  telltale entities show address 192.0.2.7
+  telltale entities top user --by bytes_out_24h --limit 20
+  telltale entities forget user anna --reason 'request of 2026-11-26'
   telltale entities override address 192.0.2.7 deny --for 1h --reason 'scans us'
   telltale entities override user anna allow --reason 'penetration test'
   telltale entities override address 192.0.2.7 remove
@@ -30,6 +33,39 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// All that is held of one entity: its features with their windows, its threat level, decisions about it.
+    Show {
+        #[command(flatten)]
+        who: Who,
+        /// Shows features without evidence too.
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        shape: Shape,
+    },
+    /// The entities of one type that have the most of something.
+    Top {
+        /// Entity type: address, user, session, …
+        kind: String,
+        /// Feature to go by; absent: bytes held.
+        #[arg(long, value_name = "FEATURE", default_value = "")]
+        by: String,
+        /// How many, at most 1,000.
+        #[arg(long, default_value_t = 10)]
+        limit: u32,
+        #[command(flatten)]
+        shape: Shape,
+    },
+    /// Erases what is held of an entity: state, name, decisions and journal records, here and at every replica.
+    Forget {
+        #[command(flatten)]
+        who: Who,
+        /// Why; goes into the audit log, so do not name them.
+        #[arg(long, default_value = "")]
+        reason: String,
+        #[command(flatten)]
+        shape: Shape,
+    },
     /// Denies or exempts an entity, or takes that back.
     Override {
         /// Entity type: address, user, session, …
@@ -55,6 +91,33 @@ enum Command {
     },
 }
 
+/// Which entity.
+#[derive(Debug, Clone, clap::Args)]
+struct Who {
+    /// Entity type: address, user, session, …
+    kind: String,
+    /// Its identifier in clear, or with `--key` its keyed hash as verdicts and lists show it.
+    id: String,
+    /// The identifier is a keyed hash, 32 hexadecimal digits.
+    #[arg(long)]
+    key: bool,
+}
+
+impl Who {
+    fn entity(self) -> Result<v1::Entity, CommandError> {
+        if !self.key {
+            return Ok(v1::Entity { r#type: self.kind, id: self.id, ..Default::default() });
+        }
+        let wrong = || CommandError::usage(format!("`{}` is no key; allowed: 32 hexadecimal digits", self.id));
+        let pairs = (0..self.id.len()).step_by(2).map(|at| self.id.get(at..at + 2).ok_or_else(wrong));
+        let key: Vec<u8> = pairs.map(|pair| u8::from_str_radix(pair?, 16).map_err(|_| wrong())).collect::<Result<_, _>>()?;
+        if key.len() != 16 {
+            return Err(wrong());
+        }
+        Ok(v1::Entity { r#type: self.kind, key: key.into(), ..Default::default() })
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum RulingArg {
     Deny,
@@ -78,6 +141,21 @@ async fn call(args: Args) -> Result<(), CommandError> {
     let token = args.token_file.as_deref().map(std::fs::read_to_string).transpose().map_err(CommandError::usage)?;
     let mut client = Client::new(channel);
     match args.command {
+        Command::Show { who, all, shape } => {
+            let request = v1::GetEntityRequest { entity: Some(who.entity()?) };
+            let answer = client.get_entity(with_token(request, token.as_deref())?).await.map_err(refused)?.into_inner();
+            shape.print(&answer, || profile::table(&answer, all))
+        }
+        Command::Top { kind, by, limit, shape } => {
+            let request = v1::TopEntitiesRequest { r#type: kind, feature: by, limit };
+            let answer = client.top_entities(with_token(request, token.as_deref())?).await.map_err(refused)?.into_inner();
+            shape.print(&answer, || profile::ranking(&answer))
+        }
+        Command::Forget { who, reason, shape } => {
+            let request = v1::ForgetEntityRequest { entity: Some(who.entity()?), reason };
+            let answer = client.forget_entity(with_token(request, token.as_deref())?).await.map_err(refused)?.into_inner();
+            shape.print(&answer, || profile::forgotten(&answer))
+        }
         Command::Override { kind, id, ruling, lasts, reason, shape } => {
             let action = match ruling {
                 RulingArg::Deny => v1::Action::Block,
@@ -138,7 +216,8 @@ pub(super) fn refused(status: tonic::Status) -> CommandError {
     }
 }
 
-fn line(decision: &v1::Decision) -> String {
+/// A standing decision in one line.
+pub(super) fn line(decision: &v1::Decision) -> String {
     let action = convert::action_from_proto(decision.action).map_or("none", telltale_policy::Action::name);
     let entity = decision.entity.as_ref();
     let (kind, who) = entity.map_or((String::new(), String::new()), |entity| {

@@ -5,6 +5,7 @@ pub mod entities;
 pub mod features;
 pub mod model_worker;
 pub mod models;
+mod profile;
 pub mod replay;
 pub mod rules;
 pub mod serve;
@@ -48,7 +49,7 @@ enum Command {
     Train(train::Args),
     /// Is this configuration right?
     Config(config::Args),
-    /// Overrides and standing decisions of a running scorer.
+    /// What a running scorer knows of entities, and what people decide about them.
     Entities(entities::Args),
     /// Moves entity state between data directories and Redis.
     State(state::Args),

@@ -4,6 +4,7 @@
 //! never waits for the disk: what cannot be queued or written is lost, counted, and a gap record says which numbers are missing.
 
 pub mod block;
+mod erase;
 mod gaps;
 mod queue;
 mod reader;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use telltale_features::store::Moment;
 use telltale_proto::journal::v1::{JournalRecord, journal_record::Kind};
 
+pub use erase::{ErasedCount, Erasure, erase};
 pub use gaps::GapList;
 pub use reader::{Entry, JournalReader, ReadStats, files};
 
@@ -128,6 +130,13 @@ impl Journal {
         let Some(shared) = self.shared.get() else { return true };
         let (done, finished) = sync_channel(1);
         shared.queue.ask(done) && finished.recv().is_ok()
+    }
+
+    /// Writes everything taken so far and begins a new file; the new file's number, or `None` when nothing is written here.
+    pub fn rotate(&self) -> Option<u64> {
+        let shared = self.shared.get()?;
+        let (done, begun) = sync_channel(1);
+        if shared.queue.ask_for_file(done) { begun.recv().ok() } else { None }
     }
 
     /// Writes what is left and ends the writer. Returns false when it was gone already.

@@ -31,6 +31,8 @@ pub(super) struct Pending {
     pub state: Vec<JournalRecord>,
     /// Who waits until all of this is on the disk.
     pub flushed: Vec<SyncSender<()>>,
+    /// Who wants the next file begun after this, and its number.
+    pub rotated: Vec<SyncSender<u64>>,
     /// When the first was taken.
     begun: Option<Instant>,
 }
@@ -38,7 +40,7 @@ pub(super) struct Pending {
 impl Pending {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty() && self.flushed.is_empty()
+        self.places.is_empty() && self.flushed.is_empty() && self.rotated.is_empty()
     }
 
     /// Forgets everything but the memory it had.
@@ -47,6 +49,7 @@ impl Pending {
         self.places.clear();
         self.state.clear();
         self.flushed.clear();
+        self.rotated.clear();
         self.begun = None;
     }
 }
@@ -144,6 +147,18 @@ impl Queue {
         true
     }
 
+    /// Asks that the next file be begun after everything taken so far; false when nobody writes any more.
+    pub fn ask_for_file(&self, done: SyncSender<u64>) -> bool {
+        let mut inner = self.inner.lock();
+        if inner.closed {
+            return false;
+        }
+        inner.pending.rotated.push(done);
+        drop(inner);
+        self.work.notify_one();
+        true
+    }
+
     /// Takes no more from now on; the writer gets what there is.
     pub fn close(&self) {
         self.inner.lock().closed = true;
@@ -167,7 +182,7 @@ impl Queue {
         let quiet_until = super::now() + idle;
         loop {
             let due = match inner.pending.begun {
-                _ if inner.closed || !inner.pending.flushed.is_empty() => break,
+                _ if inner.closed || !inner.pending.flushed.is_empty() || !inner.pending.rotated.is_empty() => break,
                 Some(_) if inner.pending.content.len() >= BLOCK_BYTES => break,
                 Some(begun) => begun + block_every,
                 None => quiet_until,

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
 use prost::Message;
@@ -49,6 +50,9 @@ impl Writer {
             self.write(&pending);
             if !pending.flushed.is_empty() || self.synced.elapsed() >= self.options.sync_every {
                 self.sync();
+            }
+            if !pending.rotated.is_empty() {
+                self.begin_file(&pending.rotated);
             }
             for done in &pending.flushed {
                 // Who asked may have gone.
@@ -119,6 +123,17 @@ impl Writer {
             && let Err(error) = self.rotate()
         {
             tracing::error!(%error, "no new journal file can be begun");
+        }
+    }
+
+    /// Begins the next file for those who asked; one that cannot be begun is told by nobody's being told a number.
+    fn begin_file(&mut self, asked: &[SyncSender<u64>]) {
+        match self.rotate() {
+            // Who asked may have gone.
+            Ok(()) => asked.iter().for_each(|done| {
+                done.send(self.number).ok();
+            }),
+            Err(error) => tracing::error!(%error, "no new journal file can be begun"),
         }
     }
 

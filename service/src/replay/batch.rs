@@ -36,6 +36,8 @@ pub enum Op {
     Aggregate(EntityEvents, Moment),
     /// An outcome or a label is applied.
     Apply(EntityEvents, Moment),
+    /// An entity is forgotten.
+    Forget(EntityId, Moment),
 }
 
 /// A decision to be made.
@@ -120,6 +122,10 @@ impl Batch {
         if self.must_cut(&op) {
             self.execute(take)?;
         }
+        if let Op::Forget(entity, moment) = op {
+            self.engine.store.forget(entity, Order::Recorded(moment));
+            return Ok(());
+        }
         if let Op::Decide(decide) = &op
             && let Some(subjects) = self.subjects_of(decide.observed)
         {
@@ -139,6 +145,9 @@ impl Batch {
 
     /// The order of everything up to the sequence numbers of one epoch may be batched: nothing is evicted within.
     fn must_cut(&self, op: &Op) -> bool {
+        if matches!(op, Op::Forget(..)) {
+            return true;
+        }
         let Some(last) = self.ops.last() else { return false };
         // Decisions read whether an identity is proved; what proves it must not overtake an earlier decision.
         let proves = |events: &EntityEvents| events.events.iter().any(|(entity, event)| event.proves && self.undecided.contains(entity));
@@ -146,7 +155,7 @@ impl Batch {
             || last.moment().sequence.0 / EPOCH != op.moment().sequence.0 / EPOCH
             || match op {
                 Op::Observe(_, events, _) | Op::Aggregate(events, _) | Op::Apply(events, _) => proves(events),
-                Op::Decide(_) => false,
+                Op::Decide(_) | Op::Forget(..) => false,
             }
     }
 
@@ -187,6 +196,8 @@ impl Batch {
                 }
                 Op::Apply(events, moment) => steps.push(Step::Apply(events, moment)),
                 Op::Decide(decide) => decides.push(decide),
+                // Never gathered: it cuts the batch and happens at once.
+                Op::Forget(..) => {}
             }
         }
         let histories = self.engine.store.replay(&steps, self.threads).into_iter().flatten();
@@ -245,7 +256,7 @@ impl Op {
     /// When it happens.
     pub const fn moment(&self) -> Moment {
         match self {
-            Self::Observe(_, _, moment) | Self::Aggregate(_, moment) | Self::Apply(_, moment) => *moment,
+            Self::Observe(_, _, moment) | Self::Aggregate(_, moment) | Self::Apply(_, moment) | Self::Forget(_, moment) => *moment,
             Self::Decide(decide) => decide.moment,
         }
     }

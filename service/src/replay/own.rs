@@ -9,6 +9,7 @@ use telltale_features::door::Admitted;
 use telltale_features::store::{Moment, Order, Sequence, Store};
 use telltale_features::time::Timestamp;
 use telltale_proto::journal::v1::{DecisionChanged, JournalRecord, Observed, journal_record::Kind};
+use telltale_proto::v1;
 
 use super::batch::{Batch, Decide, Op, Output, Wanted};
 use super::{Progress, ReplayError, ReplayOptions, Resume, Summary};
@@ -129,6 +130,15 @@ impl<'o> Own<'o> {
             }
             Some(Kind::Changed(change)) => {
                 self.change(&change, moment);
+                None
+            }
+            Some(Kind::Forgotten(forgotten)) => {
+                let wire = v1::Entity { r#type: forgotten.r#type, key: forgotten.key, ..Default::default() };
+                Some(Op::Forget(convert::entity_from_proto(&wire, "forgotten", schema)?, moment))
+            }
+            Some(Kind::Erased(_)) => {
+                self.summary.compared.get_or_insert_default().erased += 1;
+                engine.store.moment(Order::Recorded(moment));
                 None
             }
             Some(Kind::Gap(_)) | None => None,

@@ -59,6 +59,8 @@ pub struct Compared {
     pub missing: u64,
     /// Decisions whose transaction the journal lacks.
     pub orphans: u64,
+    /// Records that were erased on request: nothing is claimed of what they held.
+    pub erased: u64,
     /// Files with a torn tail or damage.
     pub damaged: Vec<String>,
 }
@@ -262,6 +264,9 @@ impl Summary {
             grouped(compared.missing),
             grouped(compared.orphans)
         ));
+        if compared.erased > 0 {
+            lines.push(format!("  {} records were erased on request; nothing is claimed of what they held", grouped(compared.erased)));
+        }
         lines.extend(compared.first.iter().map(|id| format!("  differs: {id}")));
         lines.extend(compared.damaged.iter().map(|what| format!("  damaged: {what}")));
     }

@@ -58,6 +58,13 @@ pub struct Caller {
     pub role: Option<Role>,
 }
 
+impl Caller {
+    /// Who sent a request that was let in.
+    pub fn of<T>(request: &tonic::Request<T>) -> Self {
+        request.extensions().get().cloned().unwrap_or_else(|| Self { name: "local".into(), role: None })
+    }
+}
+
 /// Why the access file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
@@ -97,6 +104,9 @@ const RULES: &[(&str, Option<&[Role]>)] = &[
     ("/telltale.v1.Scorer/", Some(&[Role::Scorer])),
     ("/telltale.v1.Decisions/", Some(&[Role::Scorer, Role::Viewer, Role::Analyst, Role::Operator])),
     ("/telltale.v1.Entities/ListDecisions", Some(&[Role::Viewer, Role::Analyst, Role::Operator])),
+    ("/telltale.v1.Entities/GetEntity", Some(&[Role::Viewer, Role::Analyst, Role::Operator])),
+    ("/telltale.v1.Entities/TopEntities", Some(&[Role::Viewer, Role::Analyst, Role::Operator])),
+    ("/telltale.v1.Entities/ForgetEntity", Some(&[Role::Operator])),
     ("/telltale.v1.Entities/Override", Some(&[Role::Analyst, Role::Operator])),
     ("/telltale.v1.Models/ListModels", Some(&[Role::Viewer, Role::Analyst, Role::Operator])),
     ("/telltale.v1.Models/CompareModel", Some(&[Role::Viewer, Role::Analyst, Role::Operator])),

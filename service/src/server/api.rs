@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::access::Caller;
 use super::errors::CallError;
-use super::{Service, overrides};
+use super::{Service, entities, forget, overrides};
 
 /// The service as tonic calls it.
 #[derive(Clone)]
@@ -97,10 +97,25 @@ impl v1::decisions_server::Decisions for Api {
 #[tonic::async_trait]
 impl v1::entities_server::Entities for Api {
     async fn r#override(&self, request: Request<v1::OverrideRequest>) -> Reply<v1::OverrideResponse> {
-        let caller = request.extensions().get::<Caller>().cloned();
-        let caller = caller.unwrap_or_else(|| Caller { name: "local".into(), role: None });
+        let caller = Caller::of(&request);
         let decision = overrides::change(&self.0, &caller, request.into_inner()).map_err(|error| self.0.refuse(error))?;
         Ok(Response::new(v1::OverrideResponse { decision }))
+    }
+
+    async fn get_entity(&self, request: Request<v1::GetEntityRequest>) -> Reply<v1::GetEntityResponse> {
+        let found = entities::get(&self.0, request.into_inner()).await;
+        Ok(Response::new(found.map_err(|error| self.0.refuse(error))?))
+    }
+
+    async fn top_entities(&self, request: Request<v1::TopEntitiesRequest>) -> Reply<v1::TopEntitiesResponse> {
+        let found = entities::top(&self.0, request.into_inner()).await;
+        Ok(Response::new(found.map_err(|error| self.0.refuse(error))?))
+    }
+
+    async fn forget_entity(&self, request: Request<v1::ForgetEntityRequest>) -> Reply<v1::ForgetEntityResponse> {
+        let caller = Caller::of(&request);
+        let forgotten = forget::change(&self.0, &caller, request.into_inner()).await;
+        Ok(Response::new(forgotten.map_err(|error| self.0.refuse(error))?))
     }
 
     async fn list_decisions(&self, _: Request<v1::ListDecisionsRequest>) -> Reply<v1::ListDecisionsResponse> {

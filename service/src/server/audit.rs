@@ -1,14 +1,21 @@
-//! The audit log: one JSON line for every change, with who asked for it. Appended, never rewritten.
+//! The audit log: one JSON line for every change, with who asked for it. Appended, and rewritten only to take out the identifier of
+//! somebody who is to be forgotten.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use crate::cipher;
+use crate::journal::Erasure;
+
 /// Writes the audit log.
-pub struct Audit(Mutex<File>);
+pub struct Audit {
+    path: PathBuf,
+    file: Mutex<File>,
+}
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -42,17 +49,37 @@ impl Audit {
     /// # Errors
     /// When it cannot be written.
     pub fn open(data: &Path) -> io::Result<Self> {
-        OpenOptions::new().create(true).append(true).open(data.join("audit.ndjson")).map(|file| Self(Mutex::new(file)))
+        let path = data.join("audit.ndjson");
+        let file = Mutex::new(append(&path)?);
+        Ok(Self { path, file })
+    }
+
+    /// Takes an identifier out of every line; the lines stay.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn redact(&self, erasure: &Erasure) -> io::Result<()> {
+        let mut file = self.file.lock();
+        let text = std::fs::read_to_string(&self.path)?;
+        if let Some(text) = erasure.without(&text) {
+            cipher::replace(&self.path, text.as_bytes())?;
+            *file = append(&self.path)?;
+        }
+        Ok(())
     }
 
     /// Writes one line and asks for it to be made durable.
     pub fn write(&self, change: &Change<'_>) {
         let Change { time_us, caller, role, what, subject, detail } = *change;
         let line = serde_json::to_string(&Line { time_us, caller, role, what, subject, detail }).unwrap_or_default();
-        let mut file = self.0.lock();
+        let mut file = self.file.lock();
         if let Err(error) = writeln!(file, "{line}").and_then(|()| file.sync_data()) {
             tracing::error!(%error, what, subject, caller, "the audit log cannot be written");
         }
         tracing::info!(what, subject, caller, role, detail, "changed");
     }
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
 }

@@ -195,6 +195,22 @@ impl Memory {
         Some((decided.collect(), *last))
     }
 
+    /// Forgets the verdicts that hold what is to be forgotten; their identifiers are free again.
+    pub fn forget(&self, holds: impl Fn(&Sealed) -> bool) {
+        let decided: Vec<(Arc<str>, u64, Sealed)> = {
+            let inner = self.inner.lock();
+            let decided = inner.known.iter().filter_map(|(id, known)| match &known.state {
+                State::Decided(verdict) => Some((Arc::clone(id), known.turn, verdict.clone())),
+                State::Deciding(_) => None,
+            });
+            decided.collect()
+        };
+        // Not under the lock: there may be many.
+        for (id, turn, _) in decided.iter().filter(|(_, _, verdict)| holds(verdict)) {
+            self.inner.lock().give_up(id, *turn);
+        }
+    }
+
     /// Transactions remembered and outcomes waiting.
     pub fn sizes(&self) -> (usize, usize) {
         let inner = self.inner.lock();

@@ -140,6 +140,7 @@ impl Metrics {
         let (remembered, early) = service.memory.sizes();
         self.remembered.with_label_values(&["transactions"]).set(signed(remembered as u64));
         self.remembered.with_label_values(&["early_outcomes"]).set(signed(early as u64));
+        self.remembered.with_label_values(&["names"]).set(signed(service.names.len() as u64));
         let (overrides, denials) = service.decisions.counts();
         self.standing.with_label_values(&["override"]).set(signed(overrides as u64));
         self.standing.with_label_values(&["rule"]).set(signed(denials as u64));

@@ -8,12 +8,15 @@ mod admission;
 mod api;
 mod audit;
 mod decisions;
+mod entities;
 mod errors;
+mod forget;
 mod http;
 mod listen;
 mod memory;
 mod metrics;
 mod models;
+mod names;
 mod overrides;
 mod reload;
 mod repeats;
@@ -51,9 +54,11 @@ use admission::Admission;
 use api::present;
 use audit::Audit;
 use decisions::Decisions;
+use forget::Forgetting;
 use memory::{Entered, Found, Memory, Turn};
 use metrics::Metrics;
 use models::Models;
+use names::Names;
 use snapshots::Snapshots;
 use wire::Sealed;
 
@@ -65,6 +70,8 @@ pub struct Service {
     decisions: Decisions,
     metrics: Metrics,
     models: Models,
+    names: Names,
+    forgetting: Forgetting,
     audit: Audit,
     snapshots: Snapshots,
     warming: Warming,
@@ -137,6 +144,7 @@ impl Service {
             self.metrics.model_absent.inc_by(scored.assessed.scores.absent.len() as u64);
         }
         self.models.shadows.watch(scored);
+        self.names.learn(&scored.admitted.subjects);
         let verdict = Sealed::new(&verdict);
         let mut early = turn.answer(&verdict);
         if let Some(response) = answer {
@@ -226,12 +234,12 @@ impl Service {
     fn context(&self, token: &[u8], id: &str, outcome: Option<&Outcome>) -> Result<Option<Context>, CallError> {
         let schema = &self.engine.schema;
         if !token.is_empty() {
-            return Ok(Some(token::open(&self.engine.hasher, token, id, schema)?));
+            return Ok(Some(forget::remaining(self, token::open(&self.engine.hasher, token, id, schema)?)));
         }
         match self.memory.find(id, outcome) {
             Found::Verdict(verdict) => {
                 let context = verdict.open().map(|verdict| verdict.context).unwrap_or_default();
-                Ok(Some(token::open(&self.engine.hasher, &context, id, schema)?))
+                Ok(Some(forget::remaining(self, token::open(&self.engine.hasher, &context, id, schema)?)))
             }
             Found::Held { dropped } => {
                 self.metrics.unmatched.inc_by(dropped as u64);
@@ -268,6 +276,7 @@ impl Service {
 
     /// Remembers a verdict from before a restart, so that repeated calls and late outcomes still find it.
     fn remember(&self, scored: &Scored) {
+        self.names.learn(&scored.admitted.subjects);
         let schema = &self.engine.schema;
         let mut verdict = verdict::verdict(scored, schema);
         let context = schema.context(&scored.admitted, scored.history.event_time);

@@ -18,7 +18,7 @@ use super::errors::CallError;
 use crate::convert;
 
 /// Longest reason, bytes.
-const REASON_BYTES: usize = 512;
+pub(super) const REASON_BYTES: usize = 512;
 
 /// Sets or removes an override.
 ///
@@ -84,7 +84,7 @@ fn new_override(entity: EntityId, ruling: Ruling, lasts: Option<Duration>, (reas
 }
 
 /// By key, or by the identifier in clear, brought to one form and hashed as the door does.
-fn entity(service: &Service, schema: &Schema, wire: &v1::Entity) -> Result<EntityId, CallError> {
+pub(super) fn entity(service: &Service, schema: &Schema, wire: &v1::Entity) -> Result<EntityId, CallError> {
     if !wire.key.is_empty() {
         return Ok(convert::entity_from_proto(wire, "entity", schema)?);
     }

@@ -22,15 +22,17 @@ use super::admission::Admission;
 use super::api::Api;
 use super::audit::Audit;
 use super::decisions::Decisions;
+use super::forget::Forgetting;
 use super::listen::{bind, serve_grpc, serve_http, server, sockets};
 use super::memory::{Bounds, Memory};
 use super::metrics::Metrics;
 use super::models::{Models, ModelsApi};
+use super::names::Names;
 use super::reload::PolicyWatch;
 use super::snapshots::{self, Snapshots};
 use super::stream::Scorer;
 use super::warm::warm;
-use super::{Service, sharing};
+use super::{Service, forget, sharing};
 use crate::config::Config;
 use crate::journal::Journal;
 use crate::replay::{Format, ReplayError};
@@ -100,6 +102,9 @@ pub enum ServeError {
 /// Longest wait for the last writes to a shared store.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
 
+/// How often new names are written: what a killed scorer had learnt since is learnt again from its journal.
+const NAMES_EVERY: Duration = Duration::from_secs(30);
+
 /// What the command line adds to the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct ServeOptions {
@@ -123,7 +128,7 @@ pub struct Running {
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<Result<(), ServeError>>>,
     chores: JoinHandle<()>,
-    sharing: JoinHandle<()>,
+    sharing: [JoinHandle<()>; 2],
     snapshots: JoinHandle<()>,
     /// Where a last snapshot goes, when there is no journal to have the rest.
     last_snapshot: Option<PathBuf>,
@@ -180,6 +185,8 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
         decisions,
         metrics: Metrics::new()?,
         models: Models::new(&engine),
+        names: Names::open(&config.data, config.names.max_mb << 20).map_err(data)?,
+        forgetting: Forgetting::new(&config.data, &keys.entity_secret()),
         audit,
         snapshots: Snapshots::default(),
         longest: Duration::from_millis(config.scoring.deadline_ms),
@@ -225,7 +232,7 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
     let last_snapshot = (!config.journal.enabled && config.store.snapshot_minutes > 0.0).then(|| config.data.clone());
     let snapshots = tokio::spawn(snapshots::run(Arc::clone(&service), config.clone()));
     let chores = tokio::spawn(chores(Arc::clone(&service), config, hangup));
-    let sharing = tokio::spawn(sharing::run(Arc::clone(&service)));
+    let sharing = [tokio::spawn(sharing::run(Arc::clone(&service))), tokio::spawn(forget::run(Arc::clone(&service)))];
     service.ready.store(true, Ordering::Release);
     Ok(Running {
         service,
@@ -277,7 +284,7 @@ impl Running {
         }
         self.service.admission.drain();
         self.chores.abort();
-        self.sharing.abort();
+        self.sharing.iter().for_each(JoinHandle::abort);
         self.snapshots.abort();
         let (service, last_snapshot) = (self.service, self.last_snapshot);
         if let Some(redis) = service.engine.store.redis()
@@ -296,6 +303,7 @@ impl Running {
             if let Err(error) = service.decisions.tick(now) {
                 tracing::error!(%error, "the standing decisions could not be saved");
             }
+            save_names(&service);
             service.engine.journal().close()
         });
         match closed.await {
@@ -343,8 +351,14 @@ fn tls(config: &Config) -> Result<Option<ServerTlsConfig>, ServeError> {
 async fn chores(service: Arc<Service>, config: Config, mut hangup: Signal) {
     let mut watch = PolicyWatch::new(config.policy.path.clone(), config.policy.mode.clone());
     let mut every = tokio::time::interval(Duration::from_secs(1));
+    let mut dictionary = tokio::time::interval(NAMES_EVERY);
+    dictionary.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            _ = dictionary.tick() => {
+                let service = Arc::clone(&service);
+                tokio::task::spawn_blocking(move || save_names(&service));
+            }
             _ = hangup.recv() => {
                 watch.has_changed();
                 watch.reload(&service, "SIGHUP");
@@ -358,5 +372,11 @@ async fn chores(service: Arc<Service>, config: Config, mut hangup: Signal) {
                 }
             }
         }
+    }
+}
+
+fn save_names(service: &Service) {
+    if let Err(error) = service.names.save() {
+        tracing::error!(%error, "the name dictionary could not be saved");
     }
 }

@@ -3,6 +3,7 @@
 //! A verdict goes to its caller, to repeated calls, and stays for reports without a token. As a message it would be cloned, piece
 //! by piece, for each of them, and a remembered one would take several times its size.
 
+use crate::journal::Erasure;
 use bytes::{BufMut, Bytes};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
@@ -28,6 +29,11 @@ impl Sealed {
     /// Its bytes.
     pub fn bytes(&self) -> Bytes {
         self.0.clone()
+    }
+
+    /// Whether it holds what is to be erased.
+    pub fn holds(&self, erasure: &Erasure) -> bool {
+        erasure.is_in(&self.0)
     }
 
     /// The verdict as a message.

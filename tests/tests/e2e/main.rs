@@ -14,6 +14,7 @@
 mod bad_http;
 mod bad_input;
 mod disk;
+mod erasure;
 mod flood;
 mod fuzzing;
 mod many_scorers;

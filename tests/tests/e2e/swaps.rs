@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use telltale_proto::v1::models_client::ModelsClient;
-use telltale_proto::v1::{ModelChange, PromoteModelRequest, RollbackModelRequest, SetCanaryRequest, Verdict};
+use telltale_proto::v1::{ModelChange, ModelScore, PromoteModelRequest, RollbackModelRequest, SetCanaryRequest, Verdict};
 use telltale_tests::stand::{Scorer, connect, shipped_models};
 use telltale_tests::traffic::Traffic;
 use tokio::time::Instant;
@@ -39,10 +39,15 @@ fn resident(pid: u32) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Whether every model that counts is the one that the verdict says was in force.
+/// Whether another version scored than the snapshot that the verdict names had in force, or had on trial.
 fn mixes(verdict: &Verdict) -> bool {
-    let counted: Vec<String> = verdict.models.iter().map(|model| format!("{}:{}", model.model, model.version)).collect();
-    verdict.versions.as_ref().is_none_or(|versions| versions.models != counted)
+    let Some(versions) = verdict.versions.as_ref() else { return true };
+    let mixed = |model: &ModelScore| match model.role.as_str() {
+        "champion" => !versions.models.contains(&format!("{}:{}", model.model, model.version)),
+        // Version 3 is on trial only while version 1 is in force.
+        _ => model.version != 3 || !versions.models.contains(&format!("{MODEL}:1")),
+    };
+    verdict.models.is_empty() || verdict.models.iter().any(mixed)
 }
 
 async fn swap(models: &mut ModelsClient<Channel>, number: u64) -> (bool, ModelChange) {

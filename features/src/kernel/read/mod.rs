@@ -4,6 +4,7 @@
 //! except by [`EntityState::observe`], which reads, applies and reads again.
 
 mod histograms;
+mod series;
 mod weights;
 
 use smallvec::SmallVec;

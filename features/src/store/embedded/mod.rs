@@ -15,6 +15,7 @@ mod cut;
 mod evict;
 #[cfg(test)]
 mod flood_tests;
+mod look;
 mod shard;
 mod stub;
 #[cfg(test)]

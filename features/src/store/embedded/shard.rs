@@ -196,6 +196,15 @@ impl Shard {
         });
     }
 
+    /// Forgets an entity on request; the mark of it lives as long as history would.
+    pub(super) fn bury(&mut self, entity: EntityId, moment: Moment) {
+        self.change(entity, moment, |meta, state, _| {
+            state.bury(moment.now);
+            meta.proved = 0;
+            0
+        });
+    }
+
     pub(super) fn find(&self, entity: EntityId) -> Option<&Entry> {
         self.table.find(hash(entity), |entry| entry.meta.id == entity).map(AsRef::as_ref)
     }
@@ -209,6 +218,26 @@ impl Shard {
         let kind = self.kinds.get(entity.kind.index())?;
         let stub = || self.find_stub(entity).map(|stub| stub.unpack(kind.parts()));
         self.find(entity).map(|entry| entry.state.clone()).or_else(stub)
+    }
+
+    /// Shows the state of an entity, if there is one.
+    pub(super) fn show(&self, entity: EntityId, see: impl FnOnce(&EntityState)) {
+        match (self.find(entity), self.kinds.get(entity.kind.index())) {
+            (Some(entry), _) => see(&entry.state),
+            (None, Some(kind)) => {
+                if let Some(stub) = self.find_stub(entity) {
+                    see(&stub.unpack(kind.parts()));
+                }
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// Up to when an entity was forgotten on request.
+    pub(super) fn tombstone(&self, entity: EntityId) -> Option<Timestamp> {
+        let mut tombstone = None;
+        self.show(entity, |state| tombstone = state.tombstone());
+        tombstone
     }
 
     /// Reads a little of everything that an entity has, for nothing but that it is in the cache afterwards.
@@ -349,7 +378,7 @@ impl Meta {
 
     /// Marks the identity as proved when the event proves it; the mark holds as long as the history would.
     fn prove(&mut self, state: &mut EntityState, layout: &Layout, (event, moment): (&Event, Moment)) {
-        if event.proves {
+        if event.proves && state.tombstone().is_none_or(|until| event.time > until) {
             self.mark_proved(state, moment);
             // Nothing lapses here: in a batch an earlier decision is yet to come, and it must find what was there at its time.
             let until = moment.now.plus(layout.plan().ttl);

@@ -20,6 +20,7 @@ mod flush;
 mod heat;
 mod keeper;
 mod link;
+mod look;
 mod options;
 mod shard;
 mod skew;

@@ -58,6 +58,11 @@ impl Shard {
         self.table.find(hash(entity), |entry| entry.id == entity).map(AsRef::as_ref)
     }
 
+    /// All of them, in no order.
+    pub(super) fn ids(&self) -> impl Iterator<Item = EntityId> + '_ {
+        self.table.iter().map(|entry| entry.id)
+    }
+
     /// Lends an entry, made when need be, keeps the accounts and lists it when it has something to flush.
     pub(super) fn change<T>(&mut self, entity: EntityId, now: Timestamp, change: impl FnOnce(&mut Entry, &Layout) -> T) -> Option<T> {
         let kind = entity.kind.index();

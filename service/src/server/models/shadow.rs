@@ -136,6 +136,11 @@ impl Shadows {
         self.seen.lock().compared.get(&(Arc::from(model), version)).cloned()
     }
 
+    /// A version could not be taken back: the guard may try again.
+    fn stays(&self, version: &Version) {
+        self.seen.lock().leaving.retain(|leaving| leaving != version);
+    }
+
     /// Transactions that were dropped for want of room.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
@@ -264,8 +269,10 @@ fn risk(watched: &Watched, score: &ModelScore) -> (bool, f64) {
 /// Has a version taken back by the models' thread: its trial ends, or the version before it comes back.
 fn take_back(service: &Service, (model, version): Version, why: String) {
     tracing::warn!(model = &*model, version, why, "a version is taken back");
+    let taken = (Arc::clone(&model), version);
     let left = service.models.leave(move |service| {
         let bundle = service.engine.in_force().bundle.clone();
+        let taken = (Arc::clone(&model), version);
         let Some(policy) = bundle.policy(&model) else { return };
         let step = if policy.canary.is_some_and(|canary| canary.version == version) {
             Step::Canary(version, 0.0)
@@ -277,9 +284,11 @@ fn take_back(service: &Service, (model, version): Version, why: String) {
         let asker = Asker { who: "guard".to_owned(), role: "operator", why };
         if let Err(error) = change::step(service, &model, step, false, &asker) {
             tracing::error!(model = &*model, version, %error, "a version could not be taken back");
+            service.models.shadows.stays(&taken);
         }
     });
     if !left {
         tracing::error!("a version could not be taken back: too many changes of models wait");
+        service.models.shadows.stays(&taken);
     }
 }
