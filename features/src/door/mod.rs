@@ -195,6 +195,11 @@ impl Door {
         }
     }
 
+    /// Whether the schema asks for the route that a session asked for before.
+    pub const fn follows_routes(&self) -> bool {
+        self.routes.is_some()
+    }
+
     /// Learns from an admitted transaction where its session is now; called with journalled ones after a restart.
     pub fn follow(&self, admitted: &Admitted) {
         self.previous_route(&admitted.subjects, &admitted.route);

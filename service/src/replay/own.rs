@@ -149,9 +149,13 @@ impl<'o> Own<'o> {
     fn known(&mut self, record: JournalRecord, moment: Moment) -> Result<(), ConvertError> {
         match record.kind {
             Some(Kind::Observed(observed)) => {
-                if let Some(history) = self.resume.histories.remove(&record.sequence) {
+                let history = self.resume.histories.remove(&record.sequence);
+                if history.is_some() || self.engine.door.follows_routes() {
                     let admitted = self.admitted(observed)?;
-                    self.batch.carry(Box::new(admitted), history);
+                    self.engine.door.follow(&admitted);
+                    if let Some(history) = history {
+                        self.batch.carry(Box::new(admitted), history);
+                    }
                 }
             }
             Some(Kind::Outcome(outcome)) => {
@@ -160,7 +164,7 @@ impl<'o> Own<'o> {
             }
             Some(Kind::Decision(change)) => self.overrule(&change, moment)?,
             Some(Kind::Changed(change)) => self.change(&change, moment),
-            Some(Kind::Aggregate(_) | Kind::Decided(_) | Kind::Label(_) | Kind::Gap(_)) | None => {}
+            Some(Kind::Aggregate(_) | Kind::Decided(_) | Kind::Label(_) | Kind::Gap(_) | Kind::Forgotten(_) | Kind::Erased(_)) | None => {}
         }
         Ok(())
     }

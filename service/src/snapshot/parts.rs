@@ -8,7 +8,7 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 use telltale_features::entity::{EntityId, EntityKey, EntityType};
 use telltale_features::store::embedded::ShardMark;
-use telltale_features::store::{EntityReads, History, Moment, Sequence, Status};
+use telltale_features::store::{Claim, EntityReads, History, Moment, Sequence, Status};
 use telltale_features::time::Timestamp;
 
 /// Tags of the parts.
@@ -170,6 +170,7 @@ pub fn histories_from(bytes: &[u8]) -> Result<Vec<History>, prost::DecodeError> 
         event_time: Timestamp::from_micros(wire.event_us),
         clamped: wire.clamped,
         status: Status::Full,
+        claim: Claim::Unasked,
         entities: wire.entities.into_iter().filter_map(reads).collect(),
     };
     Ok(WireHistories::decode(bytes)?.histories.into_iter().map(one).collect())

@@ -57,6 +57,7 @@ fn histories_come_back_to_the_bit() {
         moment: Moment { sequence: Sequence(9), now: Timestamp::from_micros(-3) },
         event_time: Timestamp::from_micros(5),
         clamped: true,
+        claim: Default::default(),
         status: Default::default(),
         entities: [EntityReads {
             entity: EntityId { kind: EntityType(2), key: EntityKey([8; 16]) },

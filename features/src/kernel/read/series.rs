@@ -87,7 +87,7 @@ mod tests {
         let reads = &layout.plan().reads;
         let count = reads.iter().copied().find(|read| matches!(read, Read::Count(_))).unwrap();
         assert_eq!(state.series(&layout, count, now), Some(expected));
-        assert_eq!(state.read(&layout, None, now)[reads.iter().position(|read| *read == count).unwrap()], expected.iter().sum());
+        assert_eq!(state.read(&layout, None, now)[reads.iter().position(|read| *read == count).unwrap()], expected.iter().sum::<f64>());
         // Ten minutes later the two oldest twelfths are gone and two empty ones have come.
         let later = state.series(&layout, count, Timestamp::from_micros(now.micros() + 600 * SECOND)).unwrap();
         assert_eq!((&later[..10], &later[10..]), (&expected[2..], &[0.0, 0.0][..]));

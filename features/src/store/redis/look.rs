@@ -13,7 +13,7 @@ impl RedisStore {
     /// What is stored of an entity, with what waits here to be stored. Asks Redis for as long as a read may take.
     pub async fn look(&self, entity: EntityId) -> Option<EntityState> {
         let shared = &self.shared;
-        let asked = shared.ask(std::iter::once(entity), |_, _| true).await;
+        let (asked, _) = shared.ask(std::iter::once(entity), None, |_, _| true).await;
         let mut shard = shared.shards.get(shard_of(entity))?.lock();
         shared.learn(&mut shard, entity, &asked, shared.now());
         shard.find(entity).map(|entry| entry.view.clone())
