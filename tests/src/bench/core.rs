@@ -87,7 +87,7 @@ fn measure(case: Case, models: &Path) -> Result<Vec<Row>, Failure> {
     let runs = (0..RUNS).map(|_| runtime.block_on(bench.score(measured / RUNS))).collect::<Result<Vec<Run>, _>>()?;
     let snapshot = Snapshot::begin(&bench.engine);
     let during = runtime.block_on(bench.score(measured / RUNS))?;
-    let (seconds, saved) = snapshot.finish()?;
+    let taken = snapshot.finish()?;
     let stats = bench.engine.store.stats();
     let (held, bytes): (u64, u64) = (stats.entities.iter().sum(), stats.bytes.iter().sum());
     let over = |figure: &dyn Fn(&Run) -> f64| median(runs.iter().map(figure).collect());
@@ -110,17 +110,25 @@ fn measure(case: Case, models: &Path) -> Result<Vec<Row>, Failure> {
         let p50 = |run: &Run| run.stages.get(step).map_or(f64::NAN, |stage| quantile_us(stage, 0.5));
         figures.push(row(&format!("p50 of {title}"), over(&p50), "µs"));
     }
-    let beside = |quantile: f64| over(&|run| quantile_us(&run.latency, quantile));
-    let while_saved = |quantile: f64| quantile_us(&during.latency, quantile);
-    figures.extend([
-        row("a snapshot of all of it", seconds, "s"),
-        row("its size before compression", saved as f64 / 1e6, "MB"),
-        row("p50 while it is taken", while_saved(0.5), "µs").beside("without", beside(0.5)),
-        row("p99 while it is taken", while_saved(0.99), "µs").beside("without", beside(0.99)),
-        row("p99.9 while it is taken", while_saved(0.999), "µs").beside("without", beside(0.999)).goal(Bar::AtMost(1_000.0)),
-    ]);
+    figures.extend(snapshot_rows(name, taken, (&during, &runs)));
     figures.extend(memory);
     Ok(figures)
+}
+
+/// What a snapshot took, and what scoring took meanwhile beside the runs without one.
+fn snapshot_rows(name: &str, (seconds, bytes): (f64, usize), (during, runs): (&Run, &[Run])) -> Vec<Row> {
+    let row = |what: &str, value: f64, unit: &'static str| Row::new(format!("{name}: {what}"), value, unit);
+    let latency = |what: &str, quantile: f64| {
+        let without = median(runs.iter().map(|run| quantile_us(&run.latency, quantile)).collect());
+        row(what, quantile_us(&during.latency, quantile), "µs").beside("without", without)
+    };
+    vec![
+        row("a snapshot of all of it", seconds, "s"),
+        row("its size before compression", bytes as f64 / 1e6, "MB"),
+        latency("p50 while it is taken", 0.5),
+        latency("p99 while it is taken", 0.99),
+        latency("p99.9 while it is taken", 0.999).goal(Bar::AtMost(1_000.0)),
+    ]
 }
 
 struct Bench {
