@@ -149,8 +149,8 @@ impl Entry {
         self.open.is_some() || self.sealed.is_some()
     }
 
-    /// How dear it is to the cache: what is stored and quiet goes first, then hot ones; of what is not stored yet, those seen once or
-    /// twice of which the store holds nothing either go before those with a history.
+    /// How dear it is to the cache: what is stored and quiet goes first, then what was seen once or twice of which the store holds
+    /// nothing, then what is hot, last what has a history that is not stored yet.
     pub(super) fn worth(&self, now: Timestamp) -> Worth {
         match (self.is_dirty(), self.seen <= PASSING && self.base.is_none()) {
             (false, _) if self.rate.is_hot(now) => Worth::Hot,

@@ -14,10 +14,10 @@ pub(super) const PASSING: u32 = 2;
 pub(super) enum Worth {
     /// Nothing but a read.
     Stored,
+    /// What happened once or twice and is not stored yet: a flood of made-up identifiers pushes out itself.
+    Passing,
     /// A read of every transaction.
     Hot,
-    /// What happened once or twice and is not stored yet.
-    Passing,
     /// History that is not stored yet.
     Waiting,
 }

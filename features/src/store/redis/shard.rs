@@ -160,7 +160,7 @@ impl Shard {
         let mut held = self.totals.bytes.iter().sum::<u64>();
         let goal = self.share / KEEP.1 * KEEP.0;
         for (worth, _, id, weight) in order {
-            let dirty = worth >= Worth::Passing;
+            let dirty = matches!(worth, Worth::Passing | Worth::Waiting);
             if held <= goal {
                 break;
             }
