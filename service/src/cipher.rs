@@ -75,7 +75,16 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
     file.write_all(content)?;
     file.sync_all()?;
-    std::fs::rename(&staged, path)
+    std::fs::rename(&staged, path)?;
+    sync_folder(path)
+}
+
+/// Brings a rename to the disk: else a power cut may bring the old file back.
+///
+/// # Errors
+/// When the folder cannot be synced.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 /// Content that cannot be what it should be.

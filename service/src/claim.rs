@@ -9,7 +9,7 @@ use telltale_features::store::{Claim, Moment, Order, Store};
 use telltale_policy::Decision;
 use telltale_proto::v1;
 
-use crate::idempotency::content_digest;
+use crate::idempotency::shared_digest;
 use crate::in_force::InForce;
 use crate::score::{Assessed, Engine, Scored, Told};
 
@@ -42,7 +42,8 @@ impl Earlier {
 impl<S: Store> Engine<S> {
     /// The name under which scorers claim a transaction from each other, where they do: its identifier and content, as a keyed hash.
     pub fn claim(&self, admitted: &Admitted) -> Option<String> {
-        let name = || self.hasher.entity("claim", &format!("{:016x} {}", content_digest(admitted), admitted.tx.id));
+        let digest = || shared_digest(admitted, self.schema.entity_type("user"));
+        let name = || self.hasher.entity("claim", &format!("{:016x} {}", digest(), admitted.tx.id));
         self.store.has_claims().then(|| format!("{:?}", name()))
     }
 

@@ -195,6 +195,19 @@ impl Door {
         }
     }
 
+    /// Forgets an entity on request: to whom sessions were opened, and what is known of a session.
+    pub fn forget(&self, entity: EntityId) {
+        if Some(entity.kind) == self.user {
+            self.sessions.forget(|_, user| user.id == entity);
+        }
+        if Some(entity.kind) == self.session {
+            self.sessions.forget(|session, _| *session == entity.key);
+            if let Some(routes) = &self.routes {
+                routes.forget(|session, _| *session == entity.key);
+            }
+        }
+    }
+
     /// Whether the schema asks for the route that a session asked for before.
     pub const fn follows_routes(&self) -> bool {
         self.routes.is_some()

@@ -61,6 +61,15 @@ impl<T: Clone> Sessions<T> {
         generations.insert(session, known).or(before)
     }
 
+    /// Forgets those for which it is so.
+    pub fn forget(&self, gone: impl Fn(&EntityKey, &T) -> bool) {
+        let mut generations = self.0.lock();
+        let Generations { young, old, .. } = &mut *generations;
+        for generation in [young, old] {
+            generation.known.retain(|session, known| !gone(session, known));
+        }
+    }
+
     /// At most so many sessions from that place on, oldest first, and the place after them; `None` at the end.
     pub fn some(&self, (number, from): SessionPlace, most: usize) -> Option<(Vec<(EntityKey, T)>, SessionPlace)> {
         let generations = self.0.lock();

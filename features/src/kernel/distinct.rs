@@ -94,7 +94,12 @@ impl Page {
         let occupied = f64::from(after) + f64::from(within) * share;
         let cells = PAGE as f64;
         let counted = -cells * (1.0 - occupied.min(cells - 0.5) / cells).ln();
-        if counted <= CROWDED || self.thinned.cells().is_empty() { counted } else { self.thinned.count(edge, share) }
+        if counted <= CROWDED {
+            return counted;
+        }
+        // A page from before there were samples has one of its latest members only, if any.
+        let told = self.thinned.count(edge, share);
+        if told < counted / 2.0 { counted } else { told }
     }
 }
 

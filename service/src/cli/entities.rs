@@ -109,11 +109,7 @@ impl Who {
             return Ok(v1::Entity { r#type: self.kind, id: self.id, ..Default::default() });
         }
         let wrong = || CommandError::usage(format!("`{}` is no key; allowed: 32 hexadecimal digits", self.id));
-        let pairs = (0..self.id.len()).step_by(2).map(|at| self.id.get(at..at + 2).ok_or_else(wrong));
-        let key: Vec<u8> = pairs.map(|pair| u8::from_str_radix(pair?, 16).map_err(|_| wrong())).collect::<Result<_, _>>()?;
-        if key.len() != 16 {
-            return Err(wrong());
-        }
+        let key = convert::unhex(&self.id).filter(|key| key.len() == 16).ok_or_else(wrong)?;
         Ok(v1::Entity { r#type: self.kind, key: key.into(), ..Default::default() })
     }
 }

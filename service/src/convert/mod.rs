@@ -19,7 +19,7 @@ pub use journal::{
 };
 pub use outbound::{
     action, action_from_proto, decision_digest, entity_from_proto, entity_to_proto, entity_type, hex, override_from_proto, override_id,
-    override_to_proto, timestamp_to_proto,
+    override_to_proto, timestamp_to_proto, unhex,
 };
 pub use outcome::{aggregate, label, label_kind, outcome, outcome_to_proto};
 

@@ -135,6 +135,12 @@ pub fn entity_type(entity: &v1::Entity, path: &str, schema: &Schema) -> Result<E
     })
 }
 
+/// The bytes of hexadecimal digits; `None` for anything else.
+pub fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let pairs = (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok());
+    pairs.collect()
+}
+
 /// Bytes in hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;

@@ -38,7 +38,7 @@ pub fn replay_journal(
     let stats = reader.stats().clone();
     let mut summary = own.finish(take)?;
     let compared = summary.compared.get_or_insert_default();
-    compared.missing = stats.missing;
+    compared.missing += stats.missing;
     compared.damaged = stats.damaged;
     Ok(summary)
 }
@@ -53,6 +53,8 @@ struct Own<'o> {
     latest: InForce,
     /// What the store holds already.
     resume: Resume,
+    /// Whether a record was met.
+    begun: bool,
 }
 
 impl<'o> Own<'o> {
@@ -67,6 +69,18 @@ impl<'o> Own<'o> {
             epochs: BTreeMap::from([(0, Arc::new(latest.clone()))]),
             latest,
             resume,
+            begun: false,
+        }
+    }
+
+    /// The journal must begin where the snapshot ends, or before.
+    fn first(&mut self, sequence: u64) {
+        let known = self.resume.sequence;
+        if known > 0 && sequence > known + 1 {
+            let lost = sequence - known - 1;
+            tracing::warn!(known, sequence, lost, "the journal begins after the snapshot: what lies between is lost");
+            self.summary.compared.get_or_insert_default().missing += lost;
+            self.summary.degraded.push(format!("{lost} numbers between the snapshot and the journal are lost"));
         }
     }
 
@@ -92,6 +106,9 @@ impl<'o> Own<'o> {
         let moment = Moment { sequence: Sequence(record.sequence), now };
         let engine = Arc::clone(&self.engine);
         let schema = &engine.schema;
+        if record.sequence > 0 && !std::mem::replace(&mut self.begun, true) {
+            self.first(record.sequence);
+        }
         if (1..=self.resume.sequence).contains(&record.sequence) {
             return self.known(record, moment).map(|()| None);
         }

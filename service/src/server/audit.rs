@@ -61,8 +61,18 @@ impl Audit {
     pub fn redact(&self, erasure: &Erasure) -> io::Result<()> {
         let mut file = self.file.lock();
         let text = std::fs::read_to_string(&self.path)?;
-        if let Some(text) = erasure.without(&text) {
-            cipher::replace(&self.path, text.as_bytes())?;
+        let mut changed = false;
+        let mut kept = String::with_capacity(text.len());
+        for line in text.lines() {
+            let redacted = redacted(line, erasure);
+            changed |= redacted.is_some();
+            kept.push_str(redacted.as_deref().unwrap_or(line));
+            kept.push('\n');
+        }
+        if changed {
+            let permissions = file.metadata()?.permissions();
+            cipher::replace(&self.path, kept.as_bytes())?;
+            std::fs::set_permissions(&self.path, permissions)?;
             *file = append(&self.path)?;
         }
         Ok(())
@@ -82,4 +92,18 @@ impl Audit {
 
 fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// A line whose subject and words name somebody, without the name; `None` for any other.
+fn redacted(line: &str, erasure: &Erasure) -> Option<String> {
+    let mut value: serde_json::Value = serde_json::from_str(line).ok()?;
+    let mut changed = false;
+    for field in ["subject", "detail"] {
+        if let Some(serde_json::Value::String(text)) = value.get_mut(field)
+            && let Some(without) = erasure.without(text)
+        {
+            (*text, changed) = (without, true);
+        }
+    }
+    changed.then(|| value.to_string())
 }

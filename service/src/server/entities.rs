@@ -34,7 +34,11 @@ pub async fn get(service: &Service, request: v1::GetEntityRequest) -> Result<v1:
     let now = service.engine.clock().now();
     let name = (!wire.id.is_empty()).then_some(wire.id).or_else(|| service.names.of(entity));
     let told = convert::entity_to_proto(entity, name.as_deref(), schema);
-    let decisions = service.decisions.list().into_iter().filter(|decision| decision.entity.as_ref().is_some_and(|of| of.key == told.key));
+    let decisions = service
+        .decisions
+        .list()
+        .into_iter()
+        .filter(|decision| decision.entity.as_ref().is_some_and(|of| (&of.key, &of.r#type) == (&told.key, &told.r#type)));
     let mut answer = v1::GetEntityResponse { decisions: decisions.collect(), entity: Some(told), ..Default::default() };
     let layout = schema.plans().get(entity.kind.index()).cloned().map(Layout::new);
     let (Some(state), Some(layout)) = (service.engine.store.look(entity).await, layout) else { return Ok(answer) };
@@ -50,13 +54,15 @@ pub async fn get(service: &Service, request: v1::GetEntityRequest) -> Result<v1:
 
 fn features(schema: &Schema, (kind, layout): (EntityType, &Layout), state: &EntityState, now: Timestamp) -> Vec<v1::EntityFeature> {
     let values = state.read(layout, None, now);
-    let reads = layout.plan().reads.iter().zip(values);
-    let told = schema.features_of(kind).zip(reads).map(|((feature, factor), (read, value))| v1::EntityFeature {
-        name: feature.name.clone(),
-        value: Some(value * factor).filter(|value| value.is_finite()),
-        window_seconds: feature.window.map_or(0, |window| window.as_secs()),
-        tiles: state.series(layout, *read, now).map_or_else(Vec::new, |tiles| tiles.map(|tile| tile * factor).to_vec()),
-        meaning: feature.meaning.clone(),
+    let told = schema.features_of(kind).filter_map(|(place, feature, factor)| {
+        let (read, value) = (layout.plan().reads.get(place)?, values.get(place)?);
+        Some(v1::EntityFeature {
+            name: feature.name.clone(),
+            value: Some(value * factor).filter(|value| value.is_finite()),
+            window_seconds: feature.window.map_or(0, |window| window.as_secs()),
+            tiles: state.series(layout, *read, now).map_or_else(Vec::new, |tiles| tiles.map(|tile| tile * factor).to_vec()),
+            meaning: feature.meaning.clone(),
+        })
     });
     told.collect()
 }
@@ -91,9 +97,9 @@ fn feature(schema: &Schema, kind: EntityType, request: &v1::TopEntitiesRequest) 
         return Ok(None);
     }
     let wanted = |name: &str| name == request.feature || name.split_once('.').is_some_and(|(_, short)| short == request.feature);
-    let found = schema.features_of(kind).zip(0..).find(|((feature, _), _)| wanted(&feature.name));
-    let ((_, factor), place) = found.ok_or_else(|| {
-        let names: Vec<&str> = schema.features_of(kind).map(|(feature, _)| feature.name.as_str()).collect();
+    let found = schema.features_of(kind).find(|(_, feature, _)| wanted(&feature.name));
+    let (place, _, factor) = found.ok_or_else(|| {
+        let names: Vec<&str> = schema.features_of(kind).map(|(_, feature, _)| feature.name.as_str()).collect();
         let text = format!("`feature` is `{}`, which `{}` does not have; allowed: {}", request.feature, request.r#type, names.join(", "));
         CallError::Override(text)
     })?;

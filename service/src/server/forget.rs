@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use telltale_features::domain::Context;
 use telltale_features::entity::EntityId;
+use telltale_features::store::Store;
 use telltale_features::store::redis::TableError;
 use telltale_features::time::Timestamp;
 use telltale_proto::journal::v1::{Forgotten, journal_record::Kind};
@@ -80,7 +81,7 @@ struct Request {
     until: Option<Timestamp>,
 }
 
-/// Forgets an entity here, and tells the other replicas.
+/// Forgets an entity here, and tells the other replicas. Goes on to its end when the caller does not wait for it: half a rewrite is none.
 ///
 /// # Errors
 /// When the request names no entity of this schema, or something cannot be written: what was erased until then stays erased, and the
@@ -97,37 +98,44 @@ pub async fn change(
     }
     let identifier = (!wire.id.is_empty()).then_some(wire.id).or_else(|| service.names.of(entity));
     let erasure = Erasure::new(&entity.key.0, identifier.as_deref());
-    let until = service.engine.clock().now();
     let told = convert::entity_to_proto(entity, None, &service.engine.schema);
     service.audit.write(&Change {
-        time_us: until.micros(),
+        time_us: service.engine.clock().now().micros(),
         caller: &caller.name,
         role: caller.role.map_or("any", super::access::Role::name),
         what: "forget",
         subject: &format!("{}/{}", told.r#type, convert::hex(&told.key)),
         detail: &erasure.without(&request.reason).unwrap_or(request.reason),
     });
-    let shared = share(service, &told, identifier.as_deref(), until).await;
-    if let Err(error) = &shared {
-        tracing::error!(%error, "other replicas could not be told whom to forget; ask each of them");
-    }
-    let mut answer = here(service, Request { entity, identifier, until: None }).await?;
-    answer.shared = matches!(shared, Ok(true));
-    Ok(answer)
+    to_its_end(service, Request { entity, identifier, until: None }).await
 }
 
-/// Tells the other replicas; false where there are none.
-async fn share(service: &Service, told: &v1::Entity, identifier: Option<&str>, until: Timestamp) -> Result<bool, CallError> {
-    let Some(redis) = service.engine.store.redis() else { return Ok(false) };
-    let sealed = identifier.map(|identifier| service.forgetting.cipher.seal(identifier.as_bytes().to_vec())).transpose()?;
-    let key = convert::hex(&told.key);
-    let id = format!("{}/{key}", told.r#type);
-    let row = Row { until: until.micros(), entity: told.r#type.clone(), key, identifier: sealed.unwrap_or_default() };
-    // This replica does it at once and need not do it again.
-    note(service, [(id.clone(), row.until)])?;
-    let value = serde_json::to_vec(&row).map_err(io::Error::other)?;
-    redis.write_table(TABLE, &[(id, value)]).await.map_err(io::Error::other)?;
-    Ok(true)
+async fn to_its_end(service: &Arc<Service>, request: Request) -> Result<v1::ForgetEntityResponse, CallError> {
+    let service = Arc::clone(service);
+    tokio::spawn(async move { here(&service, request).await }).await.map_err(io::Error::other)?
+}
+
+/// Tells the other replicas; false where there are none, or they cannot be told.
+async fn share(service: &Service, told: &v1::Entity, identifier: Option<&str>, until: Timestamp) -> bool {
+    let Some(redis) = service.engine.store.redis() else { return false };
+    let tell = async {
+        let sealed = identifier.map(|identifier| service.forgetting.cipher.seal(identifier.as_bytes().to_vec())).transpose()?;
+        let row = Row {
+            until: until.micros(),
+            entity: told.r#type.clone(),
+            key: convert::hex(&told.key),
+            identifier: sealed.unwrap_or_default(),
+        };
+        let value = serde_json::to_vec(&row).map_err(io::Error::other)?;
+        redis.write_table(TABLE, &[(row.id(), value)]).await.map_err(io::Error::other)
+    };
+    match tell.await {
+        Ok(_) => true,
+        Err(error) => {
+            tracing::error!(%error, "other replicas could not be told whom to forget; ask each of them");
+            false
+        }
+    }
 }
 
 /// Forgets an entity in this process and its data directory.
@@ -135,39 +143,56 @@ async fn here(service: &Arc<Service>, request: Request) -> Result<v1::ForgetEnti
     let _one_at_a_time = service.forgetting.turn.lock().await;
     let Request { entity, identifier, until } = request;
     let engine = &service.engine;
-    let erasure = Erasure::new(&entity.key.0, identifier.as_deref());
     let told = convert::entity_to_proto(entity, None, &engine.schema);
     let mut answer = v1::ForgetEntityResponse { decisions: remove_decisions(service, entity, &told)?, ..Default::default() };
-    let moment = engine.store.forget(entity, engine.live());
-    engine.journal().append(moment, || Kind::Forgotten(Forgotten { r#type: told.r#type, key: told.key }));
-    answer.until = Some(convert::timestamp_to_proto(until.unwrap_or(moment.now)));
-    answer.name = service.names.forget(entity)?;
-    service.memory.forget(|verdict| verdict.holds(&erasure));
-    service.audit.redact(&erasure)?;
+    // Where the store is shared the replica that was asked may have done it; what came since then must stay.
+    let known = match until {
+        Some(until) => engine.store.look(entity).await.and_then(|state| state.tombstone()).filter(|known| *known >= until),
+        None => None,
+    };
+    let moment = if known.is_some() { engine.store.moment(engine.live()) } else { engine.store.forget(entity, engine.live()) };
+    let until = until.unwrap_or(moment.now);
+    engine.journal().append(moment, || Kind::Forgotten(Forgotten { r#type: told.r#type.clone(), key: told.key.clone() }));
+    answer.until = Some(convert::timestamp_to_proto(until));
+    answer.shared = request.until.is_none() && share(service, &told, identifier.as_deref(), until).await;
+    engine.door.forget(entity);
+    answer.name = service.names.of(entity).is_some();
     // Calls that were under way have ended by then, and their records stand in the files that are rewritten.
     tokio::time::sleep(service.longest).await;
-    let ErasedCount { records, files } = rewrite(service, erasure).await?;
+    let erasure = Erasure::new(&entity.key.0, identifier.as_deref());
+    let ErasedCount { records, files } = erase_files(service, entity, (until, erasure)).await?;
     (answer.records, answer.files) = (records, files);
+    note(service, (format!("{}/{}", told.r#type, convert::hex(&told.key)), until.micros()))?;
     Ok(answer)
 }
 
-async fn rewrite(service: &Arc<Service>, erasure: Erasure) -> Result<ErasedCount, CallError> {
+/// Takes it out of memory and out of every file.
+async fn erase_files(service: &Arc<Service>, entity: EntityId, (until, erasure): (Timestamp, Erasure)) -> Result<ErasedCount, CallError> {
     let service = Arc::clone(service);
-    let rewriting = tokio::task::spawn_blocking(move || {
+    let erasing = tokio::task::spawn_blocking(move || {
+        service.names.forget(entity)?;
+        service.memory.forget(|verdict| verdict.holds(&erasure));
+        service.audit.redact(&erasure)?;
         let data = &service.forgetting.data;
         snapshots::renew(&service, data)?;
-        let Some(end) = service.engine.journal().rotate() else { return Ok(ErasedCount::default()) };
-        erase(&data.join("journal"), end, &erasure, |number| tracing::info!(number, end, "looked through a journal file"))
+        let journal = service.engine.journal();
+        let end = match journal.stats() {
+            None => u64::MAX,
+            Some(_) => {
+                journal.rotate().ok_or_else(|| io::Error::other("no new journal file can be begun; nothing was erased from the journal"))?
+            }
+        };
+        let progress = |number| tracing::info!(number, end, "looked through a journal file");
+        erase(&data.join("journal"), (end, until), &erasure, progress)
     });
-    let count = rewriting.await.map_err(io::Error::other)?;
-    Ok(count?)
+    Ok(erasing.await.map_err(io::Error::other)??)
 }
 
 /// Overrides and denials of the entity end.
 fn remove_decisions(service: &Service, entity: EntityId, told: &v1::Entity) -> Result<u32, CallError> {
-    let now = service.engine.clock().now();
-    if let Some(ruling) = service.engine.in_force().overrides.get(entity, now).cloned() {
-        change_override(&service.engine, &ruling, true);
+    // Those that have ended as well: a journal goes on saying what was ruled until it is told otherwise.
+    for ruling in service.engine.in_force().overrides.iter().filter(|ruling| ruling.entity == entity) {
+        change_override(&service.engine, ruling, true);
     }
     let about = |decision: &v1::Decision| decision.entity.as_ref().is_some_and(|of| (&of.key, &of.r#type) == (&told.key, &told.r#type));
     let mut removed = 0;
@@ -201,8 +226,8 @@ pub async fn run(service: Arc<Service>) {
                 known if known == version => Ok(version),
                 _ => {
                     let table = store.table(TABLE).await?;
-                    take_in(&service, table.rows).await;
-                    Ok(table.version)
+                    // What could not be done is tried again at the next turn.
+                    Ok(if take_in(&service, table.rows).await { table.version } else { version })
                 }
             }
         }
@@ -215,10 +240,11 @@ pub async fn run(service: Arc<Service>) {
     }
 }
 
-async fn take_in(service: &Arc<Service>, rows: Vec<(String, Vec<u8>)>) {
+/// Does what the rows ask for; whether all of it is done.
+async fn take_in(service: &Arc<Service>, rows: Vec<(String, Vec<u8>)>) -> bool {
     let now = service.engine.clock().now().micros();
     let done = read_done(service);
-    let mut old = Vec::new();
+    let (mut old, mut all) = (Vec::new(), true);
     for (id, value) in rows {
         let Ok(row) = serde_json::from_slice::<Row>(&value) else {
             tracing::error!(%id, "a shared request to forget cannot be read");
@@ -229,7 +255,10 @@ async fn take_in(service: &Arc<Service>, rows: Vec<(String, Vec<u8>)>) {
         } else if done.get(&id).is_none_or(|until| *until < row.until) {
             match forget_row(service, &row).await {
                 Ok(()) => tracing::info!(%id, "forgotten, as another replica was asked to"),
-                Err(error) => tracing::error!(%error, %id, "whom another replica was asked to forget is not forgotten here"),
+                Err(error) => {
+                    all = false;
+                    tracing::error!(%error, %id, "whom another replica was asked to forget is not forgotten here yet");
+                }
             }
         }
     }
@@ -238,19 +267,25 @@ async fn take_in(service: &Arc<Service>, rows: Vec<(String, Vec<u8>)>) {
     {
         tracing::warn!(%error, "old requests to forget stay in the shared table for now");
     }
+    all
 }
 
 async fn forget_row(service: &Arc<Service>, row: &Row) -> Result<(), CallError> {
-    let key = (0..32).step_by(2).map(|at| row.key.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()));
-    let key: Option<Vec<u8>> = key.collect();
-    let wire = v1::Entity { r#type: row.entity.clone(), key: key.unwrap_or_default().into(), ..Default::default() };
+    let key = convert::unhex(&row.key).unwrap_or_default();
+    let wire = v1::Entity { r#type: row.entity.clone(), key: key.into(), ..Default::default() };
     let entity = convert::entity_from_proto(&wire, "entity", &service.engine.schema)?;
     let identifier = match row.identifier.as_slice() {
         [] => service.names.of(entity),
         sealed => String::from_utf8(service.forgetting.cipher.open(sealed)?).ok(),
     };
-    here(service, Request { entity, identifier, until: Some(Timestamp::from_micros(row.until)) }).await?;
-    note(service, [(format!("{}/{}", row.entity, row.key), row.until)])
+    to_its_end(service, Request { entity, identifier, until: Some(Timestamp::from_micros(row.until)) }).await?;
+    Ok(())
+}
+
+impl Row {
+    fn id(&self) -> String {
+        format!("{}/{}", self.entity, self.key)
+    }
 }
 
 fn read_done(service: &Service) -> BTreeMap<String, i64> {
@@ -258,10 +293,11 @@ fn read_done(service: &Service) -> BTreeMap<String, i64> {
     serde_json::from_slice(&text).unwrap_or_default()
 }
 
-fn note(service: &Service, done: impl IntoIterator<Item = (String, i64)>) -> Result<(), CallError> {
+/// Notes that a row was dealt with. Only ever called by who has the turn.
+fn note(service: &Service, (id, until): (String, i64)) -> Result<(), CallError> {
     let mut known = read_done(service);
     let now = service.engine.clock().now().micros();
     known.retain(|_, until| now - *until <= REMEMBERED);
-    known.extend(done);
+    known.insert(id, until);
     Ok(cipher::replace(&service.forgetting.done, &serde_json::to_vec(&known).map_err(io::Error::other)?)?)
 }

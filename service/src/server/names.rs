@@ -29,6 +29,8 @@ pub struct Names {
     half: usize,
     path: PathBuf,
     cipher: Cipher,
+    /// One at a time: an older content must not take the place of a newer one.
+    saving: Mutex<()>,
 }
 
 /// Two generations: names that are seen again move into the young one; when that is full the old one is given up.
@@ -37,6 +39,8 @@ struct Inner {
     young: HashMap<EntityId, Box<str>>,
     old: HashMap<EntityId, Box<str>>,
     bytes: usize,
+    /// Names, each once.
+    count: usize,
     changed: bool,
 }
 
@@ -47,7 +51,7 @@ impl Names {
     /// When its key can neither be read nor made.
     pub fn open(data: &Path, max_bytes: usize) -> io::Result<Self> {
         let cipher = Cipher::new(&cipher::secret(&data.join(KEY_FILE))?, MAGIC);
-        let names = Self { inner: Mutex::default(), half: max_bytes / 2, path: data.join(FILE), cipher };
+        let names = Self { inner: Mutex::default(), half: max_bytes / 2, path: data.join(FILE), cipher, saving: Mutex::new(()) };
         match names.read() {
             Ok(known) => {
                 let mut inner = names.inner.lock();
@@ -65,7 +69,8 @@ impl Names {
         if self.half == 0 || subjects.iter().all(|subject| subject.name.is_none()) {
             return;
         }
-        let mut inner = self.inner.lock();
+        // Whoever saves or counts holds it for a while; the name will be seen again.
+        let Some(mut inner) = self.inner.try_lock() else { return };
         for subject in subjects.iter() {
             if let Some(name) = subject.name.as_deref().filter(|name| name.len() <= NAME_BYTES)
                 && !inner.young.contains_key(&subject.id)
@@ -89,6 +94,7 @@ impl Names {
         let known = {
             let mut inner = self.inner.lock();
             let known = inner.young.remove(&entity).is_some() | inner.old.remove(&entity).is_some();
+            inner.count -= usize::from(known);
             inner.changed |= known;
             known
         };
@@ -98,8 +104,7 @@ impl Names {
 
     /// How many names there are.
     pub fn len(&self) -> usize {
-        let inner = self.inner.lock();
-        inner.young.len() + inner.old.keys().filter(|entity| !inner.young.contains_key(entity)).count()
+        self.inner.lock().count
     }
 
     /// Writes it, where something has changed: beside itself, then in its place.
@@ -107,6 +112,7 @@ impl Names {
     /// # Errors
     /// When it cannot be written.
     pub fn save(&self) -> io::Result<()> {
+        let _one_at_a_time = self.saving.lock();
         let mut content = Vec::new();
         {
             let mut inner = self.inner.lock();
@@ -154,11 +160,14 @@ impl Inner {
         if self.bytes + weight > half {
             self.old = std::mem::take(&mut self.young);
             self.bytes = 0;
+            self.count = self.old.len();
         }
         self.bytes += weight;
         // Of one that was known already, the disk knows the name too.
-        self.changed |= !self.old.contains_key(&entity);
-        self.young.insert(entity, name.into());
+        let known = self.old.contains_key(&entity);
+        self.changed |= !known;
+        let replaced = self.young.insert(entity, name.into()).is_some();
+        self.count += usize::from(!known && !replaced);
     }
 }
 

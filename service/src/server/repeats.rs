@@ -20,7 +20,8 @@ const PENDING: &str = "a repeated transaction that another scorer is deciding: n
 impl Service {
     /// Tells the other scorers what was decided about a transaction that is this one's.
     pub(super) fn conclude(&self, scored: &Scored, verdict: &v1::Verdict) {
-        if scored.history.claim == Claim::Won
+        // One that nobody answered in time may stand all the same.
+        if matches!(scored.history.claim, Claim::Won | Claim::Unasked)
             && let (Some(redis), Some(name)) = (self.engine.store.redis(), self.engine.claim(&scored.admitted))
         {
             let earlier = Earlier { action: verdict.action(), would: verdict.would(), risk: verdict.risk };

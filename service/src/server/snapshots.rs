@@ -85,19 +85,28 @@ pub async fn run(service: Arc<Service>, config: Config) {
     }
 }
 
-/// Takes one now and deletes all that came before it: what was forgotten on request must not come back with an older one. False when none
-/// could be taken; then nothing is left, and a restart replays the journal.
-pub fn renew(service: &Service, data: &Path) -> std::io::Result<bool> {
+/// Takes one now and deletes all that came before it: what was forgotten on request must not lie in an older one. Where there is none
+/// nothing is done.
+///
+/// # Errors
+/// When none could be taken, or an older one cannot be deleted; then those that are there stay.
+pub fn renew(service: &Service, data: &Path) -> std::io::Result<()> {
     let folder = snapshot::folder(data);
-    let taken = !snapshot::files(&folder)?.is_empty() && take(service, data);
-    for (_, path) in snapshot::files(&folder)?.into_iter().skip(usize::from(taken)) {
+    if snapshot::files(&folder)?.is_empty() {
+        return Ok(());
+    }
+    if !take(service, data) {
+        return Err(std::io::Error::other("no new snapshot could be taken; the older ones still hold what was to be forgotten"));
+    }
+    let older = snapshot::files(&folder)?.into_iter().skip(1).map(|(_, path)| path);
+    for path in older.chain([folder.join(snapshot::STAGED)]) {
         match std::fs::remove_file(path) {
-            // Deleted by itself meanwhile.
+            // Deleted by itself meanwhile, or none was begun.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             removed => removed?,
         }
     }
-    Ok(taken)
+    Ok(())
 }
 
 /// Takes one now; a failure is logged and counted, and costs nothing but a longer restart. Whether one was taken.
@@ -149,8 +158,14 @@ fn write(service: &Service, store: &EmbeddedStore, folder: &Path) -> Result<(Cut
         engine.journal().flush();
         writer.part(tag::END, b"end").and_then(|()| writer.finish()).map_err(failed)
     };
-    let bytes = fill().inspect_err(|_| store.forget_cut())?;
-    snapshot::prune(folder).map_err(SnapshotError::write(folder))?;
+    let bytes = fill().inspect_err(|_| {
+        store.forget_cut();
+        // A disk that is full needs the room.
+        std::fs::remove_file(folder.join(snapshot::STAGED)).ok();
+    })?;
+    if let Err(error) = snapshot::prune(folder) {
+        tracing::warn!(%error, "older snapshots could not be deleted");
+    }
     Ok((cut, bytes))
 }
 
@@ -164,8 +179,9 @@ fn entities(service: &Service, store: &EmbeddedStore, (cut, path): (&Cut, &Path)
         }
         content.extend_from_slice(some);
         if content.len() >= PART {
-            writer.part(tag::ENTITIES, &content).map_err(SnapshotError::write(path))?;
+            let written = writer.part(tag::ENTITIES, &content);
             content.clear();
+            written.map_err(SnapshotError::write(path))?;
         }
         if service.snapshots.stopping.load(Ordering::Acquire) { Err(SnapshotError::Stopping) } else { Ok(()) }
     })?;

@@ -9,6 +9,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// First bytes of every snapshot.
@@ -16,6 +17,9 @@ const MAGIC: &[u8; 16] = b"telltale-snap-1\n";
 /// Largest part that is believed, bytes.
 const PART_BYTES: u32 = 256 << 20;
 const DIGEST: u64 = 32;
+
+/// Name of a snapshot that is being written.
+pub const STAGED: &str = "snapshot.new";
 
 /// Writes a snapshot aside.
 pub struct Writer {
@@ -32,8 +36,10 @@ impl Writer {
     /// # Errors
     /// When the folder cannot be written.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let staged = path.with_extension("new");
-        let file = BufWriter::with_capacity(1 << 20, File::create(&staged)?);
+        // One name for all: what a failed one left is overwritten by the next.
+        let staged = path.with_file_name(STAGED);
+        let options = File::options().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
+        let file = BufWriter::with_capacity(1 << 20, options);
         let mut writer = Self { file, digest: blake3::Hasher::new(), path: path.to_path_buf(), staged, bytes: 0 };
         writer.put(MAGIC)?;
         Ok(writer)

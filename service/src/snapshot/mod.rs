@@ -21,7 +21,7 @@ use telltale_features::store::embedded::{EmbeddedStore, Record};
 
 use crate::convert;
 
-pub use file::{Reader, Writer};
+pub use file::{Reader, STAGED, Writer};
 pub use parts::{Header, Opened, Remembered, Sessions, Verdicts, histories, key, shards, tag};
 
 /// Snapshots that are kept.

@@ -135,7 +135,8 @@ impl Shard {
     pub(super) fn cut(&mut self, generation: u32) {
         if self.saving.generation != generation {
             let mark = ShardMark { epoch: self.epoch, now: self.now };
-            self.saving = Saving { generation, active: true, aside: std::mem::take(&mut self.saving.aside), mark };
+            // What an earlier cut that was given up had written aside is nothing of this one.
+            self.saving = Saving { generation, active: true, aside: Vec::new(), mark };
         }
     }
 
@@ -194,7 +195,9 @@ impl EmbeddedStore {
                 // Whoever waits for the shard goes first.
                 MutexGuard::unlock_fair(shard);
                 // What could not be written is still walked: every entity must know the generation.
-                failed = failed.or(sink(&out).err());
+                if failed.is_none() {
+                    failed = sink(&out).err();
+                }
                 out.clear();
             }
             let (aside, mark) = {
@@ -202,14 +205,18 @@ impl EmbeddedStore {
                 shard.saving.active = false;
                 (std::mem::take(&mut shard.saving.aside), shard.saving.mark)
             };
-            failed = failed.or(sink(&aside).err());
+            if failed.is_none() {
+                failed = sink(&aside).err();
+            }
             marks.push(mark);
             for waiting in self.shards.iter().skip(index + 1) {
                 let mut shard = waiting.lock();
                 if shard.saving.aside.len() > ASIDE {
                     let aside = std::mem::take(&mut shard.saving.aside);
                     drop(shard);
-                    failed = failed.or(sink(&aside).err());
+                    if failed.is_none() {
+                        failed = sink(&aside).err();
+                    }
                 }
             }
         }
@@ -221,9 +228,15 @@ impl EmbeddedStore {
         self.passages.end(cut.generation)
     }
 
-    /// Gives a cut up whose transactions take too long.
+    /// Gives a cut up: nothing is written aside for it any more.
     pub fn forget_cut(&self) {
         self.passages.close();
+        let generation = self.head.lock().generation;
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            shard.cut(generation);
+            (shard.saving.active, shard.saving.aside) = (false, Vec::new());
+        }
     }
 
     /// Puts an entity of a snapshot in place; the store has been given no operation yet.

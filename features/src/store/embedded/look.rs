@@ -7,8 +7,8 @@ use crate::time::Timestamp;
 
 use super::EmbeddedStore;
 
-/// Entities looked at under one hold of a shard's lock: scoring waits for it no longer than about a tenth of a millisecond.
-const AT_ONCE: usize = 64;
+/// Entities looked at under one hold of a shard's lock.
+const AT_ONCE: usize = 8;
 
 impl EmbeddedStore {
     /// Forgets an entity, in the order of everything: what happened to it up to that moment is gone, and nothing that began before

@@ -301,8 +301,11 @@ impl Shard {
         }
     }
 
-    /// Puts a state in place: an established one, or a stub.
+    /// Puts a state in place: an established one, or a stub. An entity that is there already stays: a scan may have met it twice.
     pub(super) fn put(&mut self, meta: Meta, state: EntityState) {
+        if self.find(meta.id).is_some() || self.find_stub(meta.id).is_some() {
+            return;
+        }
         if meta.is_established() {
             self.establish(meta, state);
         } else if let Some(kind) = self.kinds.get(meta.id.kind.index()) {

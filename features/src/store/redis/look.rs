@@ -7,7 +7,7 @@ use crate::time::Timestamp;
 use super::{RedisStore, shard_of};
 
 /// Entities looked at under one hold of a shard's lock.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 8;
 
 impl RedisStore {
     /// What is stored of an entity, with what waits here to be stored. Asks Redis for as long as a read may take.

@@ -168,8 +168,7 @@ impl RedisStore {
     /// Writes everything back that is not stored yet, as long as `patience` lasts. True when nothing is left.
     pub async fn flush(&self, patience: Duration) -> bool {
         let shared = &self.shared;
-        let done = async {
-            claims::write_last(shared).await;
+        let history = async {
             let mut rounds = shared.rounds.subscribe();
             while shared.dirty() > 0 {
                 shared.wanted.notify_one();
@@ -177,6 +176,8 @@ impl RedisStore {
                 drop(timeout(shared.options.flush_every, rounds.changed()).await);
             }
         };
+        // Together: a slow claim must not keep history from going out.
+        let done = async { tokio::join!(history, claims::write_last(shared)) };
         timeout(patience, done).await.is_ok()
     }
 

@@ -101,12 +101,15 @@ impl Transfer {
     /// When a master does not answer, or whatever `sink` answers.
     pub async fn each<E: From<TransferError>>(&self, now: Timestamp, mut sink: impl FnMut(Stored) -> Result<(), E>) -> Result<u64, E> {
         let mut unknown = 0;
+        // A scan may meet a key more than once.
+        let mut met = std::collections::HashSet::new();
         for master in &self.masters {
             let mut cursor = 0_u64;
             loop {
                 let (next, keys) = self.scan(master.clone(), cursor).await?;
                 for stored in self.get(master.clone(), &keys, now).await? {
                     match stored {
+                        Some(stored) if !met.insert(stored.entity) => {}
                         Some(stored) => sink(stored)?,
                         None => unknown += 1,
                     }
