@@ -195,6 +195,18 @@ impl Door {
         }
     }
 
+    /// The same for the routes that sessions asked for last.
+    pub fn session_routes(&self, from: SessionPlace, most: usize) -> Option<(Vec<(EntityKey, Box<str>)>, SessionPlace)> {
+        self.routes.as_ref()?.some(from, most)
+    }
+
+    /// Remembers which route a session asked for last, as a snapshot tells it.
+    pub fn restore_route(&self, session: EntityKey, route: Box<str>) {
+        if let Some(routes) = &self.routes {
+            routes.replace(session, route);
+        }
+    }
+
     /// Forgets an entity on request: to whom sessions were opened, and what is known of a session.
     pub fn forget(&self, entity: EntityId) {
         if Some(entity.kind) == self.user {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use prost::Message;
 use telltale_features::door::SessionPlace;
+use telltale_features::entity::EntityKey;
 use telltale_features::store::History;
 use telltale_features::store::embedded::{Cut, EmbeddedStore};
 use telltale_features::time::Timestamp;
@@ -22,7 +23,7 @@ use crate::config::Config;
 use crate::journal;
 use crate::replay::{Progress, Resume};
 use crate::score::Engine;
-use crate::snapshot::{self, Opened, PART, Sessions, SnapshotError, Verdicts, Writer, tag};
+use crate::snapshot::{self, Asked, Opened, PART, Sessions, SnapshotError, Verdicts, Writer, tag};
 
 /// Longest wait for transactions that the cut found under way.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -231,6 +232,15 @@ fn sessions(engine: &Engine, writer: &mut Writer) -> std::io::Result<()> {
             writer.part(tag::SESSIONS, &std::mem::take(&mut all).encode_to_vec())?;
         }
     }
+    let mut place = SessionPlace::default();
+    while let Some((some, next)) = engine.door.session_routes(place, TOGETHER) {
+        place = next;
+        let asked = |(session, route): (EntityKey, Box<str>)| Asked { session: session.0.to_vec(), route: route.into() };
+        all.routes.extend(some.into_iter().map(asked));
+        if all.routes.len() >= TOGETHER * 8 {
+            writer.part(tag::SESSIONS, &std::mem::take(&mut all).encode_to_vec())?;
+        }
+    }
     writer.part(tag::SESSIONS, &all.encode_to_vec())
 }
 
@@ -308,6 +318,11 @@ fn take_over(service: &Service, mut restored: snapshot::Restored) -> Resume {
     for Opened { session, user, verified, name } in std::mem::take(&mut restored.sessions) {
         if let (Some(session), Some(user)) = (snapshot::key(&session), snapshot::key(&user)) {
             door.restore_session(session, user, (verified, name.map(String::into_boxed_str)));
+        }
+    }
+    for Asked { session, route } in std::mem::take(&mut restored.routes) {
+        if let Some(session) = snapshot::key(&session) {
+            door.restore_route(session, route.into_boxed_str());
         }
     }
     service.snapshots.at.store(restored.header.now_us, Ordering::Relaxed);

@@ -179,8 +179,12 @@ fn bring_models_up_to_date(engine: &Engine, configured: &InForce) {
 
 /// Puts an override in force, or out of it, and journals that.
 pub(super) fn change_override(engine: &Engine, ruling: &telltale_policy::Override, removed: bool) {
-    let decision = Some(convert::override_to_proto(ruling, None, &engine.schema));
-    let record = Kind::Decision(DecisionChanged { decision, removed });
+    let mut decision = convert::override_to_proto(ruling, None, &engine.schema);
+    if removed {
+        // The words are about somebody who may be to be forgotten; that it ended needs none.
+        decision.reason.clear();
+    }
+    let record = Kind::Decision(DecisionChanged { decision: Some(decision), removed });
     engine.change(engine.live(), |force, _| {
         let overrides = if removed { force.overrides.without(ruling.entity) } else { force.overrides.with(ruling.clone()) };
         Some((force.with_overrides(overrides), record))

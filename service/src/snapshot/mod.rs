@@ -22,7 +22,7 @@ use telltale_features::store::embedded::{EmbeddedStore, Record};
 use crate::convert;
 
 pub use file::{Reader, STAGED, Writer};
-pub use parts::{Header, Opened, Remembered, Sessions, Verdicts, histories, key, shards, tag};
+pub use parts::{Asked, Header, Opened, Remembered, Sessions, Verdicts, histories, key, shards, tag};
 
 /// Snapshots that are kept.
 const KEPT: usize = 2;
@@ -158,6 +158,8 @@ pub struct Restored {
     pub verdicts: Vec<Remembered>,
     /// Sessions opened.
     pub sessions: Vec<Opened>,
+    /// Routes that sessions asked for last.
+    pub routes: Vec<Asked>,
 }
 
 /// Checks that a header's entities are hashed with this key.
@@ -221,7 +223,11 @@ fn fill(
             tag::SHARDS => marks = parts::shards_from(&content),
             tag::HISTORIES if same => restored.histories.extend(parts::histories_from(&content).map_err(io::Error::other)?),
             tag::VERDICTS => restored.verdicts.extend(Verdicts::decode(content.as_slice()).map_err(io::Error::other)?.all),
-            tag::SESSIONS => restored.sessions.extend(Sessions::decode(content.as_slice()).map_err(io::Error::other)?.all),
+            tag::SESSIONS => {
+                let Sessions { all, routes } = Sessions::decode(content.as_slice()).map_err(io::Error::other)?;
+                restored.sessions.extend(all);
+                restored.routes.extend(routes);
+            }
             tag::END => break,
             _ => {}
         }

@@ -136,6 +136,20 @@ pub struct Sessions {
     /// Oldest first.
     #[prost(message, repeated, tag = "1")]
     pub all: Vec<Opened>,
+    /// Which route each asked for last, oldest first.
+    #[prost(message, repeated, tag = "2")]
+    pub routes: Vec<Asked>,
+}
+
+/// The route that a session asked for last.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Asked {
+    /// Key of the session.
+    #[prost(bytes = "vec", tag = "1")]
+    pub session: Vec<u8>,
+    /// The route's template.
+    #[prost(string, tag = "2")]
+    pub route: String,
 }
 
 /// Encodes histories.

@@ -26,9 +26,9 @@ const SWEEP_EPOCHS: u64 = 64;
 const OVERHEAD: usize = 48;
 /// What an observed event and an outcome or label add to an entity's standing, and the standing up to which it is on probation: two
 /// transactions with their outcomes and labels, as each id of a flood brings, are not enough.
-const OBSERVED: u32 = 4;
+const OBSERVED: u32 = 5;
 const APPLIED: u32 = 1;
-const PROBATION: u8 = 12;
+const PROBATION: u8 = 14;
 
 /// An entity type as a shard needs it.
 pub(super) struct Kind {
