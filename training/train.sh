@@ -41,5 +41,7 @@ for model in "$work"/models/*/; do
   name=$(basename "$model")
   rm -rf "${repository:?}/$name"
   cp -R "$model" "$repository/$name"
+  # What the repository keeps for itself while it is changed.
+  rm -f "$repository/$name/.lock" "$repository/$name/.highest"
 done
 echo "train: $repository"

@@ -29,7 +29,7 @@ use crate::schema::{FieldKind, Place, Schema, vouched};
 use inspect::{Gathered, Inspector};
 use parts::{Parts, Spot, Wanted, normalized};
 use redact::Redactor;
-pub use sessions::SessionPlace;
+pub use sessions::{SessionPage, SessionPlace};
 use sessions::Sessions;
 
 pub use content::{CATALOGUE, SIGNALS, Signals};
@@ -184,7 +184,7 @@ impl Door {
 
     /// At most so many of the sessions whose user is known, from that place on (the first is `SessionPlace::default()`), and the place after them;
     /// `None` at the end. For snapshots.
-    pub fn sessions(&self, from: SessionPlace, most: usize) -> Option<(Vec<(EntityKey, Subject)>, SessionPlace)> {
+    pub fn sessions(&self, from: SessionPlace, most: usize) -> Option<SessionPage<Subject>> {
         self.sessions.some(from, most)
     }
 
@@ -196,7 +196,7 @@ impl Door {
     }
 
     /// The same for the routes that sessions asked for last.
-    pub fn session_routes(&self, from: SessionPlace, most: usize) -> Option<(Vec<(EntityKey, Box<str>)>, SessionPlace)> {
+    pub fn session_routes(&self, from: SessionPlace, most: usize) -> Option<SessionPage<Box<str>>> {
         self.routes.as_ref()?.some(from, most)
     }
 

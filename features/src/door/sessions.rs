@@ -17,6 +17,9 @@ pub(super) struct Sessions<T>(Mutex<Generations<T>>);
 /// Place in the walk over all sessions: number of a generation, place in its order.
 pub type SessionPlace = (u64, usize);
 
+/// Some of the sessions with what is known of each, and the place after them.
+pub type SessionPage<T> = (Vec<(EntityKey, T)>, SessionPlace);
+
 struct Generations<T> {
     /// Number of the young one; the old one has the number before it.
     number: u64,
@@ -71,7 +74,7 @@ impl<T: Clone> Sessions<T> {
     }
 
     /// At most so many sessions from that place on, oldest first, and the place after them; `None` at the end.
-    pub fn some(&self, (number, from): SessionPlace, most: usize) -> Option<(Vec<(EntityKey, T)>, SessionPlace)> {
+    pub fn some(&self, (number, from): SessionPlace, most: usize) -> Option<SessionPage<T>> {
         let generations = self.0.lock();
         // A generation that is gone meanwhile is forgotten.
         let oldest = generations.number.saturating_sub(1);
