@@ -98,10 +98,26 @@ def measured() -> Iterator[Figure]:
 
 
 def evolution() -> Iterator[Figure]:
-    """Schemas that change, stores that are left, entities that are forgotten."""
-    yield from each("snapshots", (("", "snapshots: kill -9, restart, an exact cut, broken files"),))
-    yield from each("transfer", (("", "state export and import: embedded, Redis, and back, every read equal"),))
-    yield from each("schemas", (("", "rolling deploy of a schema over one Redis: no failed call, no slot lost"),))
+    """Many scorers, schemas that change, stores that are left, entities that are forgotten."""
+    yield from each(
+        "many_scorers",
+        (
+            ("four_scorers_count_what", "4 scorers, 1 Redis: every exactly merging reading equals one scorer's"),
+            ("a_redis_killed", "the same in sync mode, Redis killed and restarted"),
+            ("four_scorers_that_lose", "the same, 1 % of the answers lost after execution"),
+            ("twelve_scorers", "12 scorers on one key"),
+        ),
+    )
+    yield from each("strict", (("", "idempotency strict: an id at two scorers at once counts once"),))
+    yield from each("rolling", (("", "rolling deploy of a schema over one Redis: no failed call, no slot lost"),))
+    yield from each(
+        "snapshots",
+        (
+            ("a_killed_scorer", "kill -9: restored from snapshots and journal, equal row by row"),
+            ("without_a_journal", "no journal: an orderly stop keeps everything; another key is refused"),
+            ("state_moves_to_redis_and_back", "state export and import: embedded, Redis, and back, every read equal"),
+        ),
+    )
     yield from each("erasure", (("", "a forgotten id: in no key, file, journal or dictionary; late reports"),))
     yield from each("parity", (("", "parity: replay says again what was said live"),))
 
