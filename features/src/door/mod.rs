@@ -29,8 +29,8 @@ use crate::schema::{FieldKind, Place, Schema, vouched};
 use inspect::{Gathered, Inspector};
 use parts::{Parts, Spot, Wanted, normalized};
 use redact::Redactor;
-pub use sessions::{SessionPage, SessionPlace};
 use sessions::Sessions;
+pub use sessions::{SessionPage, SessionPlace};
 
 pub use content::{CATALOGUE, SIGNALS, Signals};
 
