@@ -36,6 +36,8 @@ const TABLE: &str = "forgotten:default";
 const EVERY: Duration = Duration::from_secs(1);
 /// A replica that was away for longer than this is not told any more, microseconds.
 const REMEMBERED: i64 = 30 * 86_400 * 1_000_000;
+/// Clocks of replicas differ by less than this; more than a second is reported as `clock_skew`.
+const CLOCKS: Duration = Duration::from_secs(2);
 /// Rows that this replica has dealt with.
 const DONE: &str = "forgotten.json";
 
@@ -160,7 +162,9 @@ async fn here(service: &Arc<Service>, request: Request) -> Result<v1::ForgetEnti
     // Calls that were under way have ended by then, and their records stand in the files that are rewritten.
     tokio::time::sleep(service.longest).await;
     let erasure = Erasure::new(&entity.key.0, identifier.as_deref());
-    let ErasedCount { records, files } = erase_files(service, entity, (until, erasure)).await?;
+    // Another replica's clock may be behind this one's, by which records here were told their time.
+    let recorded = if request.until.is_some() { until.plus(CLOCKS) } else { until };
+    let ErasedCount { records, files } = erase_files(service, entity, (recorded, erasure)).await?;
     (answer.records, answer.files) = (records, files);
     note(service, (format!("{}/{}", told.r#type, convert::hex(&told.key)), until.micros()))?;
     Ok(answer)
