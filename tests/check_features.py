@@ -78,17 +78,20 @@ def accuracy() -> Iterator[Figure]:
     """Every aggregation beside an exact reference that keeps all events; the worst window of each."""
     out = WORK / "accuracy.json"
     out.unlink(missing_ok=True)
-    test = ("--test", "accuracy", "--run-ignored", "only")
+    test = ("--test", "accuracy", "every_aggregation")
     missed = ""
     try:
-        run("cargo", "nextest", "run", "--release", "--locked", "-p", "telltale-features", *test)
+        run("env", "TELLTALE_SIZE=full", "cargo", "nextest", "run", "--release", "--locked", "-p", "telltale-features", *test)
     except RuntimeError as error:
         missed = str(error).splitlines()[-1]
     if not out.exists():
         raise RuntimeError(missed or "no figures were written")
-    for row in json.loads(out.read_text(encoding="utf-8")):
+    rows = json.loads(out.read_text(encoding="utf-8"))
+    for row in rows:
         value = "absent" if row["value"] is None else f"{row['value']:.3g} {row['unit']}"
         yield Figure(row["name"], value, row["bar"] or "", row["holds"])
+    if not any("card customers" in row["name"] for row in rows):
+        yield Figure("card payments of fraud_handbook/dev", "absent", "measured", holds=False)
 
 
 def measured() -> Iterator[Figure]:

@@ -2,7 +2,7 @@
 //!
 //! A request enters, what was erased leaves. State gets a tombstone that late reports do not pass; snapshots are taken anew and
 //! closed journal files rewritten beside themselves; other replicas are told through the shared store, the identifier sealed under the installation's key, and do the
-//! same. Process memory is not searched: verdicts that are remembered for repeated calls go with their time.
+//! same. Verdicts remembered for repeated calls go too.
 
 use std::collections::BTreeMap;
 use std::io;
