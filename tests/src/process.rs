@@ -1,9 +1,11 @@
 //! Child processes: started, awaited, measured, and ended when dropped.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// A child process that is killed, by its id, when this is dropped.
@@ -110,9 +112,29 @@ fn says_ready(address: SocketAddr) -> io::Result<bool> {
     Ok(head.ends_with(b"200"))
 }
 
-/// A loopback address with a port that was free a moment ago.
+/// Where the operating system takes no ports of its own accord: below the range of outgoing connections (32768 and more on Linux), so
+/// that nobody's client takes one between two runs of a server; a Redis Cluster's second ports, 10,000 further, are below it as well.
+const PORTS: std::ops::Range<u16> = 10_240..20_240;
+
+/// A loopback address with a port that is free and that no other process of these suites gets while this one lives.
+///
+/// # Errors
+/// When there is none, or the temporary folder cannot be written.
 pub fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+    static HELD: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    let folder = std::env::temp_dir().join(format!("telltale-ports-{}", rustix::process::getuid().as_raw()));
+    std::fs::create_dir_all(&folder)?;
+    // Processes begin apart from one another; which port it is matters to nobody.
+    let begin = (std::process::id() % u32::from(PORTS.end - PORTS.start)) as u16;
+    for port in (PORTS.start + begin..PORTS.end).chain(PORTS.start..PORTS.start + begin) {
+        let claim = File::create(folder.join(port.to_string()))?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if claim.try_lock().is_ok() && TcpListener::bind(address).is_ok() {
+            HELD.lock().unwrap_or_else(PoisonError::into_inner).push(claim);
+            return Ok(address);
+        }
+    }
+    Err(io::Error::other(format!("no port from {} to {} is free on loopback", PORTS.start, PORTS.end)))
 }
 
 /// A program that the workspace builds, in the same profile as the running one.

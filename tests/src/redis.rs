@@ -41,22 +41,7 @@ impl Redis {
     /// # Errors
     /// When it is not installed or does not start.
     pub fn start(folder: &Path, options: &[&str]) -> io::Result<Self> {
-        Self::start_below(u16::MAX, folder, options)
-    }
-
-    /// The same on a port below that one. A port that was free a moment ago may be taken: another one is tried then.
-    fn start_below(limit: u16, folder: &Path, options: &[&str]) -> io::Result<Self> {
-        let mut last = io::Error::other("no port is free");
-        for _ in 0..10 {
-            let address = free_address()?;
-            if address.port() < limit {
-                match Self::start_at(folder, address, options.iter().map(|option| (*option).to_owned()).collect()) {
-                    Ok(redis) => return Ok(redis),
-                    Err(error) => last = error,
-                }
-            }
-        }
-        Err(last)
+        Self::start_at(folder, free_address()?, options.iter().map(|option| (*option).to_owned()).collect())
     }
 
     fn start_at(folder: &Path, address: SocketAddr, options: Vec<String>) -> io::Result<Self> {
@@ -264,7 +249,7 @@ impl Cluster {
         for _ in 0..6 {
             let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-config-file", "nodes.conf"];
             // The bus listens 10,000 ports above, so the port must leave room for it.
-            nodes.push(Redis::start_below(55_000, folder, &options)?);
+            nodes.push(Redis::start(folder, &options)?);
         }
         let addresses: Vec<String> = nodes.iter().map(|node| node.address.to_string()).collect();
         let mut create = program("redis-cli")?;

@@ -1,6 +1,6 @@
 //! Accuracy beside an exact reference that keeps every event: each aggregation, each window, each stream.
 //!
-//! Streams enter, figures leave. The full size (`TELLTALE_SIZE=full`, a minute) writes one line of JSON an aggregation, window and stream to
+//! Streams enter, figures leave. The full size (`TELLTALE_SIZE=full`, some minutes) writes one line of JSON an aggregation, window and stream to
 //! `target/check/accuracy.ndjson` and the worst window of each to `target/check/accuracy.json`. Nothing here is random but by seed. Data
 //! that is not there is said to be absent.
 
@@ -139,7 +139,7 @@ mod tests {
         let size = if full {
             // As the Makefile says it: from the project's root, unless it is absolute.
             let data = root.join(std::env::var_os("TELLTALE_DATA").unwrap_or_else(|| "../shared/data".into()));
-            Size { streams: 24, windows: WINDOWS.to_vec(), recorded: Some((data, 25)), distinct: (100, 100_000) }
+            Size { streams: 72, windows: WINDOWS.to_vec(), recorded: Some((data, 25)), distinct: (100, 100_000) }
         } else {
             Size { streams: 10, windows: vec![10, 3_600, 2_592_000], recorded: None, distinct: (30, 10_000) }
         };

@@ -1,6 +1,6 @@
 //! What the demonstration needs before it begins: free ports, configuration files, and a world with a past.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use super::Args;
@@ -31,14 +31,16 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Five ports that are free now.
+    /// Five ports that are free now, below those that the operating system gives to outgoing connections: nobody's client takes one
+    /// before the programs listen there.
     pub fn free() -> Result<Self, CommandError> {
-        let held: Vec<TcpListener> = (0..5)
-            .map(|_| TcpListener::bind("127.0.0.1:0"))
-            .collect::<Result<_, _>>()
-            .map_err(|error| CommandError::failed(format!("no free port on 127.0.0.1: {error}")))?;
-        let mut addresses = held.iter().filter_map(|listener| listener.local_addr().ok());
-        let mut next = || addresses.next().ok_or_else(|| CommandError::failed("no free port on 127.0.0.1"));
+        let begin = 20_480 + (std::process::id() % 10_000) as u16;
+        let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+        let mut ports = (begin..32_768).chain(20_480..begin).filter(free);
+        let mut next = || {
+            let port = ports.next().ok_or_else(|| CommandError::failed("no port from 20480 to 32767 is free on 127.0.0.1"))?;
+            Ok::<_, CommandError>(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        };
         Ok(Self { scoring: next()?, admin: next()?, metrics: next()?, proxy: next()?, proxy_metrics: next()? })
     }
 }
