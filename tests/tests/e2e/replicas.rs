@@ -306,3 +306,38 @@ async fn a_forgotten_entity_is_not_brought_back_by_another_writer() {
     assert!(first.flush(PATIENCE).await);
     assert_eq!(count(&second).await, 1.0, "what comes after counts");
 }
+
+/// Writes go out sixteen in a call: what is wrong with one key is none of the others' business.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_something_else_took_holds_up_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let redis = Redis::start(folder.path(), &[]).unwrap();
+    let store = RedisStore::start(patient(redis.address, 1), plans(), Arc::new(SystemClock)).await.unwrap();
+    let see = async |store: &RedisStore, weight: u32| {
+        let mut counts = Vec::new();
+        for number in 0..40 {
+            let event = Event { weight, filters: u64::from(weight > 0), ..nothing(SystemClock.now()) };
+            let event = Event { values: smallvec::smallvec![1.0], members: smallvec::smallvec![Some(1)], ..event };
+            let asked = EntityEvents { events: smallvec::smallvec![(entity(number), event)] };
+            counts.push(store.observe(asked.into(), Order::Live(&SystemClock)).await.entities[0].reads[0]);
+        }
+        counts
+    };
+    let stored = async |writer: u64| {
+        let reader = RedisStore::start(patient(redis.address, writer), plans(), Arc::new(SystemClock)).await.unwrap();
+        see(&reader, 0).await
+    };
+    see(&store, 1).await;
+    assert!(store.flush(PATIENCE).await);
+    let keys = redis.command(&["--scan", "--pattern", "tt:*thing*"]).unwrap();
+    let taken = keys.lines().next().unwrap().to_owned();
+    redis.command(&["DEL", &taken]).unwrap();
+    redis.command(&["LPUSH", &taken, "something else"]).unwrap();
+    see(&store, 1).await;
+    assert!(!store.flush(Duration::from_secs(1)).await, "a list was overwritten");
+    let counts = stored(2).await;
+    assert_eq!(counts.iter().filter(|count| **count == 2.0).count(), 39, "{counts:?} {:?}", store.stats());
+    redis.command(&["DEL", &taken]).unwrap();
+    assert!(store.flush(PATIENCE).await, "{:?}", store.stats());
+    assert_eq!(stored(3).await, vec![2.0; 40]);
+}

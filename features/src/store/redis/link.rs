@@ -20,6 +20,8 @@ use super::options::{Acknowledge, Credentials, RedisOptions, RedisOptionsError, 
 use super::value::{SCRIPT, Write, Written};
 use crate::store::Claim;
 
+/// Writes in one call of the script, where one node has all keys: a call costs a server as much as two writes.
+const TOGETHER: usize = 16;
 /// Longest time for a connection to be made.
 pub(super) const CONNECT: Duration = Duration::from_secs(1);
 
@@ -79,11 +81,8 @@ impl Link {
         }
         let found = match self.connection()? {
             Connection::Node(mut node) => {
-                let mut pipeline = ::redis::Pipeline::with_capacity(keys.len());
-                for key in keys {
-                    pipeline.cmd("GET").arg(key);
-                }
-                pipeline.query_async(&mut node).await
+                // One command for all of them: a server spends about a fifth less on it than on as many GETs.
+                cmd("MGET").arg(keys).query_async(&mut node).await
             }
             Connection::Cluster(cluster) => {
                 let call = |key: &String| {
@@ -142,70 +141,92 @@ impl Link {
         }
     }
 
-    /// Runs the script for each write, in one pipeline a node.
+    /// Runs the script for all of them, in one pipeline a node.
     pub(super) async fn write(&self, writes: &[Write], key: impl Fn(&Write) -> String) -> Vec<Written> {
         let Ok(connection) = self.connection() else {
             return writes.iter().map(|_| Written::Refused("AWAY".to_owned())).collect();
         };
-        let call = |write: &Write, script: (&str, &str)| {
-            let (mut call, key) = (cmd(script.0), key(write));
-            let expected = write.expected.as_ref().map_or(&[][..], |version| version.bytes());
-            call.arg(script.1).arg(1).arg(&key).arg(expected).arg(&*write.value).arg(write.lives);
-            (cluster::slot(key.as_bytes()), call)
-        };
-        let by_digest: Vec<Call> = writes.iter().map(|write| call(write, ("EVALSHA", &self.digest))).collect();
-        let mut written = self.send(&connection, by_digest).await;
-        let unknown: Vec<usize> = (0..).zip(&written).filter(|(_, written)| is_unknown_script(written)).map(|(at, _)| at).collect();
-        if !unknown.is_empty() {
+        // The keys of a Cluster stand in different slots.
+        let together = if matches!(connection, Connection::Node(_)) { TOGETHER } else { 1 };
+        let groups: Vec<&[Write]> = writes.chunks(together).collect();
+        let mut written = self.run(&connection, ("EVALSHA", &self.digest), &groups, &key).await;
+        let is_unknown = |written: &&mut Vec<Written>| written.iter().any(is_unknown_script);
+        let (again, missed): (Vec<&[Write]>, Vec<_>) = groups.iter().zip(&mut written).filter(|(_, written)| is_unknown(written)).unzip();
+        if !again.is_empty() {
             // The first flush after a server's start: the text itself, which also teaches it the digest.
-            let in_full = unknown.iter().filter_map(|at| writes.get(*at)).map(|write| call(write, ("EVAL", SCRIPT))).collect();
-            for (at, answer) in unknown.iter().zip(self.send(&connection, in_full).await) {
-                if let Some(slot) = written.get_mut(*at) {
-                    *slot = answer;
-                }
-            }
+            let in_full = self.run(&connection, ("EVAL", SCRIPT), &again, &key).await;
+            missed.into_iter().zip(in_full).for_each(|(to, answers)| *to = answers);
         }
-        written
+        written.into_iter().flatten().collect()
     }
 
-    async fn send(&self, connection: &Connection, calls: Vec<Call>) -> Vec<Written> {
-        let count = calls.len();
-        match connection.clone() {
-            Connection::Node(mut node) => {
-                let mut pipeline = ::redis::Pipeline::with_capacity(count + 1);
-                for (_, call) in calls {
-                    pipeline.add_command(call);
-                }
-                let replicas = match self.options.acknowledge {
-                    Acknowledge::Synchronous { replicas } if replicas > 0 => Some(replicas),
-                    _ => None,
-                };
-                if let Some(replicas) = replicas {
-                    let patience = u64::try_from(self.options.flush_deadline.as_millis() / 2).unwrap_or(1).max(1);
-                    pipeline.cmd("WAIT").arg(replicas).arg(patience);
-                }
-                let answers: RedisResult<Vec<RedisResult<Value>>> = pipeline.ignore_errors().query_async(&mut node).await;
-                match answers {
-                    Ok(mut answers) => {
-                        // A write that too few replicas have is repeated: the script finds it stored and the wait begins anew.
-                        let waited =
-                            replicas.map(|replicas| matches!(answers.pop(), Some(Ok(Value::Int(have))) if have >= i64::from(replicas)));
-                        let answers = answers.into_iter().map(|answer| self.answer(answer));
-                        answers
-                            .map(
-                                |answer| {
-                                    if matches!((&answer, waited), (Written::Stored, Some(false))) { Written::Unknown } else { answer }
-                                },
-                            )
-                            .collect()
-                    }
-                    Err(error) => {
-                        self.note(&error);
-                        (0..count).map(|_| Written::Unknown).collect()
-                    }
-                }
+    /// One call of the script a group; an answer a write.
+    async fn run(
+        &self,
+        connection: &Connection,
+        (name, script): (&str, &str),
+        groups: &[&[Write]],
+        key: impl Fn(&Write) -> String,
+    ) -> Vec<Vec<Written>> {
+        let call = |group: &&[Write]| {
+            let keys: Vec<String> = group.iter().map(&key).collect();
+            let mut call = cmd(name);
+            call.arg(script).arg(keys.len()).arg(&keys);
+            for write in *group {
+                let expected = write.expected.as_ref().map_or(&[][..], |version| version.bytes());
+                call.arg(expected).arg(&*write.value).arg(write.lives);
             }
-            Connection::Cluster(cluster) => cluster.call(&calls).await.into_iter().map(|answer| self.answer(answer)).collect(),
+            (keys.first().map_or(0, |key| cluster::slot(key.as_bytes())), call)
+        };
+        let (answers, replicated) = self.send(connection, groups.iter().map(call).collect()).await;
+        let written = |(answer, group): (RedisResult<Value>, &&[Write])| {
+            let mut written = self.answers(answer, group.len());
+            // A write that too few replicas have is repeated: the script finds it stored and the wait begins anew.
+            if !replicated {
+                written.iter_mut().filter(|written| matches!(written, Written::Stored)).for_each(|written| *written = Written::Unknown);
+            }
+            written
+        };
+        answers.into_iter().zip(groups).map(written).collect()
+    }
+
+    /// The answers, and whether as many replicas as asked for have what was written.
+    async fn send(&self, connection: &Connection, calls: Vec<Call>) -> (Vec<RedisResult<Value>>, bool) {
+        let count = calls.len();
+        let mut node = match connection.clone() {
+            Connection::Node(node) => node,
+            Connection::Cluster(cluster) => return (cluster.call(&calls).await, true),
+        };
+        let mut pipeline = ::redis::Pipeline::with_capacity(count + 1);
+        for (_, call) in calls {
+            pipeline.add_command(call);
+        }
+        let replicas = match self.options.acknowledge {
+            Acknowledge::Synchronous { replicas } if replicas > 0 => Some(replicas),
+            _ => None,
+        };
+        if let Some(replicas) = replicas {
+            let patience = u64::try_from(self.options.flush_deadline.as_millis() / 2).unwrap_or(1).max(1);
+            pipeline.cmd("WAIT").arg(replicas).arg(patience);
+        }
+        match pipeline.ignore_errors().query_async::<Vec<RedisResult<Value>>>(&mut node).await {
+            Ok(mut answers) => {
+                let has = |replicas| matches!(answers.pop(), Some(Ok(Value::Int(have))) if have >= i64::from(replicas));
+                let replicated = replicas.is_none_or(has);
+                (answers, replicated)
+            }
+            Err(error) => {
+                self.note(&error);
+                ((0..count).map(|_| Err(timed_out())).collect(), true)
+            }
+        }
+    }
+
+    /// What became of each write of a call; an answer that is not one a write is all of theirs.
+    fn answers(&self, answer: RedisResult<Value>, count: usize) -> Vec<Written> {
+        match answer {
+            Ok(Value::Array(answers)) if answers.len() == count => answers.into_iter().map(|answer| self.answer(Ok(answer))).collect(),
+            other => vec![self.answer(other); count],
         }
     }
 

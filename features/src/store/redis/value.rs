@@ -11,24 +11,33 @@ use crate::kernel::{DecodeError, EntityState, Flush, Layout};
 /// Bytes of a version.
 pub(super) const VERSION: usize = 16;
 
-/// The compare-and-set script. It touches one key, so it runs on any node of a Cluster, and every key that it writes has a TTL.
+/// The compare-and-set script. Each key is treated by itself, and every key that it writes has a TTL. On a Cluster it is called with one
+/// key, since others stand in other slots.
 ///
-/// - `KEYS[1]`: the entity's key.
-/// - `ARGV[1]`: version that the stored value must have, 16 bytes; empty: there must be none.
-/// - `ARGV[2]`: the new value, its own version in front.
-/// - `ARGV[3]`: seconds to live.
+/// - `KEYS`: the entities' keys.
+/// - `ARGV`, three a key: the version that the stored value must have, 16 bytes, empty when there must be none; the new value, its own
+///   version in front; seconds to live. The range is given as text: a number would be printed and read again each time.
 ///
-/// Returns 1 when the value is stored, now or by an earlier call whose answer was lost; 0 when the key is missing although a version was
-/// expected; else the stored value, for the caller to merge into.
+/// Returns one answer a key: 1 when the value is stored, now or by an earlier call whose answer was lost; 0 when the key is missing
+/// although a version was expected; an error that concerns this key; else the stored value, for the caller to merge into.
 pub(super) const SCRIPT: &str = "\
-local found = redis.call('GETRANGE', KEYS[1], 0, 15)
-if found == ARGV[1] then
-  redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
-  return 1
+local answers = {}
+for at = 1, #KEYS do
+  local key, value = KEYS[at], ARGV[3 * at - 1]
+  local answer = redis.pcall('GETRANGE', key, '0', '15')
+  if answer == ARGV[3 * at - 2] then
+    answer = redis.pcall('SET', key, value, 'EX', ARGV[3 * at])
+    if answer.ok then answer = 1 end
+  elseif answer == '' then
+    answer = 0
+  elseif answer == string.sub(value, 1, 16) then
+    answer = 1
+  elseif type(answer) == 'string' then
+    answer = redis.pcall('GET', key)
+  end
+  answers[at] = answer
 end
-if found == '' then return 0 end
-if found == string.sub(ARGV[2], 1, 16) then return 1 end
-return redis.call('GET', KEYS[1])";
+return answers";
 
 /// Which flush of which writer made a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +69,7 @@ pub(super) struct Write {
 }
 
 /// What became of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Written {
     /// Stored.
     Stored,

@@ -1,8 +1,10 @@
 //! What a transaction costs Redis: this design, coalesced and not, beside the same features kept by a Lua script and by HINCRBY and
 //! PFADD; what an entity takes there; and Score over Redis beside the embedded store.
 //!
-//! Processor time is Redis's own (`INFO cpu`, user and system). The other two designs are given the better of it: their commands come
-//! pipelined by the thousand from `redis-cli --pipe` on keys that are new, ours come at the rate of transactions on keys with history.
+//! Processor time is Redis's own (`INFO cpu`, user and system) under four scorers at half load, which is half of the rate at which one
+//! is saturated in the same run; and for comparison under one of them, for which Redis wakes up for fewer commands at a time. The other
+//! two designs are given the better of it: their commands come pipelined by the thousand from `redis-cli --pipe` on keys that are new,
+//! ours come at the rate of transactions on keys with history.
 
 mod baseline;
 mod score;
@@ -41,6 +43,8 @@ const ROUNDS: usize = 20;
 const DAY_US: i64 = 86_400 * 1_000_000;
 /// Transactions come in groups of this interval, as from many callers at once.
 const TOGETHER: Duration = Duration::from_millis(10);
+/// Scorers over one Redis.
+const REPLICAS: usize = 4;
 /// One answer of so many is a refusal.
 const FAILS: u64 = 10;
 /// Keys of each type that are asked for their size.
@@ -53,7 +57,10 @@ const SIZED: usize = 5_000;
 pub async fn run(folder: &Path) -> Result<Vec<Row>, Failure> {
     let full = std::env::var("TELLTALE_SIZE").is_ok_and(|size| size == "full");
     let entities = size("TELLTALE_BENCH_REDIS_ENTITIES", if full { 1_000_000 } else { 60_000 });
-    let (rate, seconds) = (size("TELLTALE_BENCH_REDIS_RATE", 1_000), size("TELLTALE_BENCH_REDIS_SECONDS", 10));
+    let seconds = size("TELLTALE_BENCH_REDIS_SECONDS", 10);
+    eprintln!("  Score");
+    let (score, half) = score::run(folder).await?;
+    let rate = size("TELLTALE_BENCH_REDIS_RATE", half as usize);
     let redis = Redis::start(folder, &["--maxmemory", "0"])?;
     let (name, text) = SCHEMA;
     let schema = Arc::new(Schema::from_sources(&[(name.to_owned(), text.to_owned())])?);
@@ -66,10 +73,17 @@ pub async fn run(folder: &Path) -> Result<Vec<Row>, Failure> {
     let mut rows = memory(&redis, folder, &schema, empty)?;
 
     eprintln!("  this design");
-    let coalesced = at_rate(&redis, &store, &mut source, (rate, seconds)).await?;
-    drop(store);
+    let alone = at_rate(&redis, std::slice::from_ref(&store), &mut source, (rate, seconds)).await?;
+    let mut stores = vec![store];
+    for writer in 3..=REPLICAS as u64 + 1 {
+        stores.push(start(&redis, &schema, writer, Duration::from_millis(100)).await?);
+    }
+    // The others get to know what is hot.
+    at_rate(&redis, &stores, &mut source, (rate * REPLICAS, 2)).await?;
+    let coalesced = at_rate(&redis, &stores, &mut source, (rate * REPLICAS, seconds)).await?;
+    drop(stores);
     let store = start(&redis, &schema, 2, Duration::from_millis(5)).await?;
-    let alone = one_by_one(&redis, &store, &mut source, 1_000).await?;
+    let each = one_by_one(&redis, &store, &mut source, 1_000).await?;
     drop(store);
 
     eprintln!("  the other designs");
@@ -81,16 +95,18 @@ pub async fn run(folder: &Path) -> Result<Vec<Row>, Failure> {
     let cost = |what: &str, cost: f64| Row::new(format!("Redis CPU a transaction, {what}"), cost, "µs");
     rows.extend([
         Row::new("Redis, entities a transaction", held, ""),
+        Row::new("Redis, transactions of a scorer at half load", rate as f64, "/s"),
         cost("coalesced", coalesced.cpu_us).bar(Bar::AtMost(40.0)),
+        cost("coalesced, one scorer", alone.cpu_us),
         cost("coalesced, beside a script", coalesced.cpu_us).beside("Lua script", lua).bar(Bar::Ratio(1.0)),
         cost("coalesced, beside commands", coalesced.cpu_us).beside("HINCRBY + PFADD", plain).bar(Bar::Ratio(1.0)),
-        cost("each written by itself", alone.cpu_us).beside("HINCRBY + PFADD", plain),
-        Row::new("Redis, most round trips before an answer", alone.round_trips.max(coalesced.round_trips), "").bar(Bar::AtMost(1.0)),
-        Row::new("Redis, writes a transaction, coalesced", coalesced.writes, "").beside("each by itself", alone.writes),
+        cost("each written by itself", each.cpu_us).beside("HINCRBY + PFADD", plain),
+        Row::new("Redis, most round trips before an answer", each.round_trips.max(coalesced.round_trips).max(alone.round_trips), "").bar(Bar::AtMost(1.0)),
+        Row::new("Redis, writes a transaction, coalesced", coalesced.writes, "").beside("each by itself", each.writes),
+        Row::new("Redis, conflicts of four writers a transaction", coalesced.conflicts, ""),
     ]);
+    rows.extend(score);
     drop(redis);
-    eprintln!("  Score");
-    rows.extend(score::run(folder).await?);
     eprintln!("  three scorers beside a replay");
     rows.extend(skew::run(folder).await?);
     Ok(rows)
@@ -145,59 +161,80 @@ struct Cost {
     cpu_us: f64,
     round_trips: f64,
     writes: f64,
+    conflicts: f64,
 }
 
 /// Counts Redis's work from now on.
 struct Meter<'a> {
     redis: &'a Redis,
-    store: &'a RedisStore,
-    before: (f64, u64, u64),
+    stores: &'a [Arc<RedisStore>],
+    before: Work,
+}
+
+/// Redis's processor time, microseconds, and what the stores asked of it.
+struct Work {
+    cpu_us: f64,
+    reads: u64,
+    writes: u64,
+    conflicts: u64,
 }
 
 impl<'a> Meter<'a> {
-    fn begin(redis: &'a Redis, store: &'a RedisStore) -> Result<Self, Failure> {
-        Ok(Self { redis, store, before: Self::now(redis, store)? })
+    fn begin(redis: &'a Redis, stores: &'a [Arc<RedisStore>]) -> Result<Self, Failure> {
+        Ok(Self { redis, stores, before: Self::now(redis, stores)? })
     }
 
-    fn now(redis: &Redis, store: &RedisStore) -> Result<(f64, u64, u64), Failure> {
-        let stats = store.stats().shared;
-        let of = |name: &str| stats.iter().find(|(known, _)| *known == name).map_or(0, |(_, value)| *value);
+    fn now(redis: &Redis, stores: &[Arc<RedisStore>]) -> Result<Work, Failure> {
+        let stats: Vec<_> = stores.iter().flat_map(|store| store.stats().shared).collect();
+        let of = |name: &str| stats.iter().filter(|(known, _)| *known == name).map(|(_, value)| value).sum();
         if of("reads_missed") > 0 {
             return Err(format!("{} reads were not answered in time", of("reads_missed")).into());
         }
-        Ok((redis.cpu_us()?, of("reads"), of("writes")))
+        Ok(Work { cpu_us: redis.cpu_us()?, reads: of("reads"), writes: of("writes"), conflicts: of("write_conflicts") })
     }
 
     fn end(self, count: usize) -> Result<Cost, Failure> {
-        let (before, after) = (self.before, Self::now(self.redis, self.store)?);
-        let a = |part: f64| part / count as f64;
-        Ok(Cost { cpu_us: a(after.0 - before.0), round_trips: a((after.1 - before.1) as f64), writes: a((after.2 - before.2) as f64) })
+        let (before, after) = (self.before, Self::now(self.redis, self.stores)?);
+        let a = |part: u64| part as f64 / count as f64;
+        Ok(Cost {
+            cpu_us: (after.cpu_us - before.cpu_us) / count as f64,
+            round_trips: a(after.reads - before.reads),
+            writes: a(after.writes - before.writes),
+            conflicts: a(after.conflicts - before.conflicts),
+        })
     }
 }
 
-/// At a constant rate, written back every 100 ms.
-async fn at_rate(redis: &Redis, store: &Arc<RedisStore>, source: &mut Source, (rate, seconds): (usize, usize)) -> Result<Cost, Failure> {
+/// At a constant rate, each transaction at the next scorer, written back every 100 ms.
+async fn at_rate(
+    redis: &Redis,
+    stores: &[Arc<RedisStore>],
+    source: &mut Source,
+    (rate, seconds): (usize, usize),
+) -> Result<Cost, Failure> {
     let groups = seconds * 1_000 / TOGETHER.as_millis() as usize;
     let count = (rate * TOGETHER.as_millis() as usize / 1_000).max(1);
-    let meter = Meter::begin(redis, store)?;
+    let meter = Meter::begin(redis, stores)?;
     let mut due = tokio::time::interval(TOGETHER);
     for _ in 0..groups {
         due.tick().await;
         let group = (0..count).map(|_| source.next(SystemClock.now())).collect::<Result<Vec<_>, _>>()?;
         let mut running = JoinSet::new();
-        for told in group {
+        for (told, store) in group.into_iter().zip(stores.iter().cycle()) {
             let store = Arc::clone(store);
             running.spawn(async move { observe(&store, told).await });
         }
         running.join_all().await;
     }
-    flushed(store).await?;
+    for store in stores {
+        flushed(store).await?;
+    }
     meter.end(groups * count)
 }
 
 /// One after the other, each written before the next.
-async fn one_by_one(redis: &Redis, store: &RedisStore, source: &mut Source, count: usize) -> Result<Cost, Failure> {
-    let meter = Meter::begin(redis, store)?;
+async fn one_by_one(redis: &Redis, store: &Arc<RedisStore>, source: &mut Source, count: usize) -> Result<Cost, Failure> {
+    let meter = Meter::begin(redis, std::slice::from_ref(store))?;
     for _ in 0..count {
         observe(store, source.next(SystemClock.now())?).await;
         flushed(store).await?;

@@ -20,11 +20,11 @@ const WORKERS: usize = 32;
 const CONNECTIONS: usize = 4;
 const CLIENTS: u32 = 20_000;
 
-/// Measures and returns the rows.
+/// Measures; the rows, and half of the saturation over Redis, calls a second.
 ///
 /// # Errors
 /// When a server does not start.
-pub async fn run(folder: &Path) -> Result<Vec<Row>, Failure> {
+pub async fn run(folder: &Path) -> Result<(Vec<Row>, f64), Failure> {
     let calls = size("TELLTALE_BENCH_CALLS", 60_000) / 3;
     let redis = Redis::start(folder, &[])?;
     let store = format!("[store]\nkind = \"redis\"\nmax_mb = 4096\n[store.redis]\naddresses = [\"{}\"]\n", redis.address);
@@ -61,14 +61,15 @@ pub async fn run(folder: &Path) -> Result<Vec<Row>, Failure> {
     let row = |name: &str, of: &dyn Fn(&Side) -> Vec<f64>| {
         Row::new(format!("gRPC Score over Redis, half load, {name}"), median(of(ours)), "µs").beside("embedded store", median(of(embedded)))
     };
-    Ok(vec![
+    let rows = vec![
         Row::new("gRPC Score over Redis, saturation", rate * 2.0, "calls/s")
             .beside("embedded store", saturation.get(1).copied().unwrap_or(f64::NAN)),
         row("p50", &|side| side.p50.clone()),
         row("p99", &|side| side.p99.clone()),
         Row::new("gRPC Score over Redis, reads not answered within 1 ms", late, "%"),
         Row::new("gRPC Score over Redis, failed calls", (ours.failed + embedded.failed) as f64, "").bar(Bar::AtMost(0.0)),
-    ])
+    ];
+    Ok((rows, rate))
 }
 
 struct Side {
