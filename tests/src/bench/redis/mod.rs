@@ -101,7 +101,8 @@ pub async fn run(folder: &Path) -> Result<Vec<Row>, Failure> {
         cost("coalesced, beside a script", coalesced.cpu_us).beside("Lua script", lua).bar(Bar::Ratio(1.0)),
         cost("coalesced, beside commands", coalesced.cpu_us).beside("HINCRBY + PFADD", plain).bar(Bar::Ratio(1.0)),
         cost("each written by itself", each.cpu_us).beside("HINCRBY + PFADD", plain),
-        Row::new("Redis, most round trips before an answer", each.round_trips.max(coalesced.round_trips).max(alone.round_trips), "").bar(Bar::AtMost(1.0)),
+        Row::new("Redis, most round trips before an answer", each.round_trips.max(coalesced.round_trips).max(alone.round_trips), "")
+            .bar(Bar::AtMost(1.0)),
         Row::new("Redis, writes a transaction, coalesced", coalesced.writes, "").beside("each by itself", each.writes),
         Row::new("Redis, conflicts of four writers a transaction", coalesced.conflicts, ""),
     ]);
@@ -206,12 +207,7 @@ impl<'a> Meter<'a> {
 }
 
 /// At a constant rate, each transaction at the next scorer, written back every 100 ms.
-async fn at_rate(
-    redis: &Redis,
-    stores: &[Arc<RedisStore>],
-    source: &mut Source,
-    (rate, seconds): (usize, usize),
-) -> Result<Cost, Failure> {
+async fn at_rate(redis: &Redis, stores: &[Arc<RedisStore>], source: &mut Source, (rate, seconds): (usize, usize)) -> Result<Cost, Failure> {
     let groups = seconds * 1_000 / TOGETHER.as_millis() as usize;
     let count = (rate * TOGETHER.as_millis() as usize / 1_000).max(1);
     let meter = Meter::begin(redis, stores)?;
