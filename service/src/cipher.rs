@@ -92,7 +92,11 @@ pub fn damaged(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
 }
 
-fn random<const N: usize>() -> io::Result<[u8; N]> {
+/// Random bytes of the system.
+///
+/// # Errors
+/// When there are none.
+pub fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes)

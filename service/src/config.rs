@@ -188,6 +188,13 @@ impl Config {
                 return refuse(key, &value.to_string(), words);
             }
         }
+        if redis.names_key_before.is_some() && redis.names_key.is_none() {
+            return refuse("store.redis.names_key_before", "set without `names_key`", "the new secret in `names_key`, the former one here");
+        }
+        if redis.names_key_before.is_some() && redis.names_key_next.is_some() {
+            let allowed = "`names_key_next` in the first step of a change, `names_key_before` in the second";
+            return refuse("store.redis.names_key_next", "set together with `names_key_before`", allowed);
+        }
         if redis.certificate.is_some() != redis.key.is_some() {
             return refuse("store.redis.certificate", "set without its key, or the key without it", "both or none");
         }
@@ -246,6 +253,11 @@ mod tests {
             ("[store.redis]\nflush_ms = 0", &["store.redis.flush_ms", "`0`", "5 to 10,000"]),
             ("[store.redis]\naddresses = [\"u:secret@h:1\"]", &["store.redis.addresses", "h:1", "password_file"]),
             ("[store.redis]\nkey = \"k\"", &["store.redis.certificate", "both or none"]),
+            ("[store.redis]\nnames_key_before = \"unkeyed\"", &["store.redis.names_key_before", "without `names_key`"]),
+            (
+                "[store.redis]\nnames_key = \"a\"\nnames_key_next = \"b\"\nnames_key_before = \"c\"",
+                &["store.redis.names_key_next", "first step"],
+            ),
             ("[store]\nmax_mb = \"many\"", &["telltale.toml", "line 2", "many"]),
             ("[access]\nkey = \"k\"", &["access.certificate", "together"]),
         ];

@@ -8,7 +8,9 @@ use telltale_features::hash::Hasher;
 use telltale_features::schema::Schema;
 use telltale_features::store::any::AnyStore;
 use telltale_features::store::embedded::{EmbeddedOptions, EmbeddedStore};
-use telltale_features::store::redis::{Acknowledge, Credentials, RedisOptions, RedisOptionsError, RedisStore, Secret, Tls, Topology};
+use telltale_features::store::redis::{
+    Acknowledge, Credentials, Names, NamesKey, RedisOptions, RedisOptionsError, RedisStore, Secret, Tls, Topology,
+};
 use telltale_features::time::{Clock, Timestamp};
 use telltale_features::yaml::Problems;
 use telltale_models::contain::{Containment, Deadlines};
@@ -19,6 +21,10 @@ use crate::config::Config;
 use crate::in_force::{InForce, PolicySource, PolicySourceError, yaml_files};
 use crate::journal::Journal;
 use crate::score::{Engine, Parts};
+use crate::token;
+
+/// In the place of a file: names without a secret.
+const UNKEYED: &str = "unkeyed";
 
 /// Why an engine could not be put together.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +57,21 @@ pub enum SetupError {
         /// Why.
         #[source]
         source: std::io::Error,
+    },
+    /// Two secrets of names cannot be told apart.
+    #[error(
+        "`{}` (store.redis.{key}) and `{}` (store.redis.names_key) both have number {id}; allowed: a secret made by `telltale state \
+         new-names-key FILE --after FILE`", path.display(), names_key.display()
+    )]
+    NamesKeys {
+        /// Configuration key.
+        key: &'static str,
+        /// Its file.
+        path: PathBuf,
+        /// The other file.
+        names_key: PathBuf,
+        /// Their number.
+        id: u32,
     },
     /// The Redis store cannot be used as configured.
     #[error("{0}")]
@@ -160,6 +181,7 @@ pub fn redis_options(config: &Config) -> Result<RedisOptions, SetupError> {
     options.tls = tls;
     options.database = redis.database;
     options.prefix.clone_from(&redis.prefix);
+    options.names = names(config)?;
     options.max_bytes = config.store.max_mb << 20;
     options.read_deadline = Duration::from_micros(redis.read_deadline_us);
     options.flush_every = Duration::from_millis(redis.flush_ms);
@@ -171,6 +193,33 @@ pub fn redis_options(config: &Config) -> Result<RedisOptions, SetupError> {
         _ => Acknowledge::Asynchronous,
     };
     Ok(options)
+}
+
+/// Under which secrets entities are named in Redis.
+///
+/// # Errors
+/// When a secret cannot be read, or two have one number.
+pub fn names(config: &Config) -> Result<Names, SetupError> {
+    let redis = &config.store.redis;
+    let secret = |key, path: &Option<PathBuf>| -> Result<Option<NamesKey>, SetupError> {
+        path.as_ref().map(|path| token::names_key(path).map_err(|source| file_error(key, path, source))).transpose()
+    };
+    let current = secret("store.redis.names_key", &redis.names_key)?;
+    let before = redis.names_key_before.clone().filter(|path| path.as_os_str() != UNKEYED);
+    let next = secret("store.redis.names_key_next", &redis.names_key_next)?;
+    let before = secret("store.redis.names_key_before", &before)?;
+    for (key, path, other) in [("names_key_next", &redis.names_key_next, &next), ("names_key_before", &redis.names_key_before, &before)] {
+        if let (Some(one), Some(other), Some(path), Some(names_key)) = (&current, other, path, &redis.names_key)
+            && one.id == other.id
+        {
+            return Err(SetupError::NamesKeys { key, path: path.clone(), names_key: names_key.clone(), id: one.id });
+        }
+    }
+    Ok(match (current, next) {
+        (current, Some(next)) => Names::until_moved(current, next),
+        (Some(current), None) if redis.names_key_before.is_some() => Names::moving(current, before),
+        (current, None) => Names::under(current),
+    })
 }
 
 fn read(key: &'static str, path: &Option<PathBuf>) -> Result<Option<Vec<u8>>, SetupError> {

@@ -3,17 +3,18 @@
 //! A context enters, an authenticated token leaves, and back. A token that was not made here is refused with a clear message;
 //! nothing in it is believed before its authentication code is right.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 use prost::Message;
 use telltale_features::domain::Context;
 use telltale_features::hash::{Hasher, Keyring};
 use telltale_features::schema::Schema;
+use telltale_features::store::redis::NamesKey;
 use telltale_proto::journal::v1::{Context as WireContext, ContextToken};
 
+use crate::cipher;
 use crate::convert::{ConvertError, context_from_proto, context_to_proto};
 
 /// Name of the key file in the data directory.
@@ -93,8 +94,8 @@ pub fn equal_in_constant_time(left: &[u8], right: &[u8]) -> bool {
 pub fn keyring(data: &Path) -> io::Result<Keyring> {
     let path = data.join(KEY_FILE);
     match File::open(&path) {
-        Ok(file) => read_key(file),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make_key(&path),
+        Ok(file) => read_key(file).map(|(id, secret)| Keyring::new(id, secret)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_key(&path, 1).map(|secret| Keyring::new(1, secret)),
         Err(error) => Err(error),
     }
 }
@@ -104,26 +105,43 @@ pub fn replay_keyring() -> Keyring {
     Keyring::new(0, *blake3::hash(b"telltale replay without an installation").as_bytes())
 }
 
-fn read_key(file: File) -> io::Result<Keyring> {
+/// A secret of names in Redis.
+///
+/// # Errors
+/// When the file cannot be read or does not hold 4 + 32 bytes.
+pub fn names_key(path: &Path) -> io::Result<NamesKey> {
+    let (id, secret) = read_key(File::open(path)?)?;
+    Ok(NamesKey::new(id, &secret))
+}
+
+/// Makes a secret of names, with the number after that of the one before it, and returns the number.
+///
+/// # Errors
+/// When the file exists, cannot be written, or the one before cannot be read.
+pub fn make_names_key(path: &Path, before: Option<&Path>) -> io::Result<u32> {
+    if path.exists() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("`{}` exists; allowed: a new file", path.display())));
+    }
+    let id = match before {
+        Some(before) => names_key(before)?.id.wrapping_add(1),
+        None => 1,
+    };
+    make_key(path, id).map(|_| id)
+}
+
+fn read_key(file: File) -> io::Result<(u32, [u8; 32])> {
     let mut content = Vec::new();
     file.take(64).read_to_end(&mut content)?;
     let (id, secret) = content.split_at_checked(4).ok_or_else(damaged_key)?;
     let id = <[u8; 4]>::try_from(id).map_err(|_| damaged_key())?;
     let secret = <[u8; 32]>::try_from(secret).map_err(|_| damaged_key())?;
-    Ok(Keyring::new(u32::from_le_bytes(id), secret))
+    Ok((u32::from_le_bytes(id), secret))
 }
 
-fn make_key(path: &Path) -> io::Result<Keyring> {
-    let mut secret = [0; 32];
-    File::open("/dev/urandom")?.read_exact(&mut secret)?;
-    let id = 1_u32;
-    let staged = path.with_extension("key.new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
-    file.write_all(&id.to_le_bytes())?;
-    file.write_all(&secret)?;
-    file.sync_all()?;
-    std::fs::rename(&staged, path)?;
-    Ok(Keyring::new(id, secret))
+fn make_key(path: &Path, id: u32) -> io::Result<[u8; 32]> {
+    let secret = cipher::random::<32>()?;
+    cipher::replace(path, &[&id.to_le_bytes()[..], &secret].concat())?;
+    Ok(secret)
 }
 
 fn damaged_key() -> io::Error {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::Shape;
 use crate::config::Config;
 use crate::error::CommandError;
+use crate::setup;
 
 /// Arguments of `telltale config`.
 #[derive(Debug, clap::Args)]
@@ -35,5 +36,8 @@ pub fn run(args: Args) -> Result<(), CommandError> {
     let Command::Check { file, shape } = args.command;
     let config = Config::read(file.as_deref()).map_err(CommandError::usage)?;
     config.check(file.as_deref().unwrap_or(std::path::Path::new("defaults"))).map_err(CommandError::usage)?;
+    if config.store.kind == "redis" {
+        setup::names(&config).map_err(CommandError::usage)?;
+    }
     shape.print(&config, || toml::to_string(&config).unwrap_or_else(|error| error.to_string()))
 }

@@ -1,10 +1,11 @@
 //! `telltale state`: moves entity state between data directories and Redis, as Parquet.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{ConfigArgs, Shape};
 use crate::error::CommandError;
+use crate::token;
 use crate::transfer::{self, MoveError, Moved};
 
 /// Arguments of `telltale state`.
@@ -13,6 +14,7 @@ use crate::transfer::{self, MoveError, Moved};
   telltale state export state.parquet --data data
   telltale state import state.parquet --config redis.toml
   telltale state export state.parquet --config redis.toml --output json
+  telltale state new-names-key names-2.key --after names-1.key
 
 The store is the one of the configuration: the snapshots and the journal of the data directory, which is read as it stands, or Redis. Both
 need the `telltale.key` of the installation in the data directory, because entities are hashed with it. A data directory takes an import
@@ -28,6 +30,16 @@ enum Command {
     Export(Ways),
     /// Puts the state of a Parquet file into the store.
     Import(Ways),
+    /// Makes a secret for the names that entities have in Redis (`store.redis.names_key`).
+    NewNamesKey {
+        /// The new file; its copies go to all scorers.
+        file: PathBuf,
+        /// The secret that it comes after, when there is one.
+        #[arg(long, value_name = "FILE")]
+        after: Option<PathBuf>,
+        #[command(flatten)]
+        shape: Shape,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -51,6 +63,7 @@ pub fn run(args: Args) -> Result<(), CommandError> {
     let (ways, is_export) = match args.command {
         Command::Export(ways) => (ways, true),
         Command::Import(ways) => (ways, false),
+        Command::NewNamesKey { file, after, shape } => return new_names_key(&file, after.as_deref(), shape),
     };
     let mut config = ways.config.read()?;
     if let Some(data) = ways.data {
@@ -62,6 +75,12 @@ pub fn run(args: Args) -> Result<(), CommandError> {
         _ => CommandError::failed(error),
     })?;
     ways.shape.print(&moved, || table(&moved))
+}
+
+fn new_names_key(file: &Path, after: Option<&Path>, shape: Shape) -> Result<(), CommandError> {
+    let id = token::make_names_key(file, after).map_err(CommandError::usage)?;
+    let made = serde_json::json!({ "file": file, "id": id });
+    shape.print(&made, || format!("{}: secret {id}; every scorer needs a copy that it alone can read", file.display()))
 }
 
 fn table(moved: &Moved) -> String {

@@ -146,6 +146,12 @@ section! {
         database: i64 = 0,
         /// First part of every key.
         prefix: String = "tt".to_owned(),
+        /// Secret of names.
+        names_key: Option<PathBuf> = None,
+        /// The one that comes after it.
+        names_key_next: Option<PathBuf> = None,
+        /// The one before it, or `unkeyed`.
+        names_key_before: Option<PathBuf> = None,
         /// Longest wait for stored state before an answer, microseconds.
         read_deadline_us: u64 = 1000,
         /// Interval of writes, milliseconds.

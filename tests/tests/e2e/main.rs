@@ -27,6 +27,7 @@ mod recovery;
 mod refusals;
 mod replicas;
 mod rolling;
+mod rotation;
 mod shared_state;
 mod simulator;
 mod snapshots;

@@ -67,7 +67,7 @@ fn limited(traffic: &mut Traffic) -> Transaction {
 }
 
 /// One transaction at any scorer that takes it, as a gateway does: where a scorer is gone, the next one is asked with the same.
-async fn somewhere(scorers: &[SocketAddr], first: usize, transaction: &Transaction) -> Verdict {
+pub async fn somewhere(scorers: &[SocketAddr], first: usize, transaction: &Transaction) -> Verdict {
     let mut last = None;
     for turn in 0..200 {
         let address = scorers[(first + turn) % scorers.len()];
@@ -105,7 +105,7 @@ fn load(scorers: [SocketAddr; 2], phase: &Arc<AtomicUsize>) -> JoinSet<Counted> 
     callers
 }
 
-async fn quiet(scorers: &[&Scorer]) {
+pub async fn quiet(scorers: &[&Scorer]) {
     for scorer in scorers {
         within(Duration::from_secs(20), "everything is written", || async { metric(scorer, "backlog").await == 0 }).await;
         assert_eq!((metric(scorer, "flush_ambiguous").await, metric(scorer, "unreadable").await), (0, 0));
@@ -118,9 +118,9 @@ async fn warming(scorer: &Scorer) -> u64 {
 }
 
 /// Ends a scorer as a deployment does, and starts it again with that version.
-async fn roll(mut scorer: Scorer, folder: &Path, version: &Version) -> Scorer {
+pub async fn roll(mut scorer: Scorer, folder: &Path, sections: &str) -> Scorer {
     scorer.process.signal(Signal::TERM).unwrap();
-    let (folder, sections, addresses) = (folder.to_path_buf(), version.sections.clone(), scorer.addresses());
+    let (folder, sections, addresses) = (folder.to_path_buf(), sections.to_owned(), scorer.addresses());
     let restarted = tokio::task::spawn_blocking(move || {
         assert!(scorer.process.wait().unwrap(), "{}", scorer.process.last_words());
         Scorer::start_at(&folder, &sections, addresses).unwrap()
@@ -151,9 +151,9 @@ async fn a_schema_is_rolled_out_under_load_and_taken_back() {
         phase.store(to, Ordering::Relaxed);
     };
     next(1).await;
-    let second = roll(second, &folders[1], &new).await;
+    let second = roll(second, &folders[1], &new.sections).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let first = roll(first, &folders[0], &new).await;
+    let first = roll(first, &folders[0], &new.sections).await;
     next(2).await;
     next(3).await;
     let counted = callers.join_all().await;
@@ -176,7 +176,7 @@ async fn a_schema_is_rolled_out_under_load_and_taken_back() {
     quiet(&[&first, &second]).await;
 
     // Taken back: what the new schema does not know is still there.
-    let first = roll(first, &folders[0], &old).await;
+    let first = roll(first, &folders[0], &old.sections).await;
     let verdict = score(&first.client().await, of_client(&mut traffic, WATCHED)).await.unwrap();
     assert_eq!(told(&verdict, "address.requests_10m"), all + 2);
     let list = telltale_ok(&[

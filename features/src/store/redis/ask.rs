@@ -13,8 +13,9 @@ use crate::store::Claim;
 use crate::time::Timestamp;
 
 use super::entry::Entry;
+use super::names::Standing;
 use super::shard::Shard;
-use super::{Shared, shard_of};
+use super::{Shared, shard_of, value};
 
 /// What the store was asked for one entity.
 pub(super) struct Asked {
@@ -22,7 +23,11 @@ pub(super) struct Asked {
     generation: u32,
     /// How old the copy here is, microseconds.
     age: i64,
+    /// Which of its names it has, as far as is known.
+    standing: Standing,
     answer: Answer,
+    /// What stands under the name of before, where that was asked for.
+    before: Option<Vec<u8>>,
 }
 
 enum Answer {
@@ -53,11 +58,15 @@ impl Shared {
                 let wanted = known.is_none_or(|entry| wants(entry, now));
                 let answer = if wanted { Answer::Missed } else { Answer::Unasked };
                 let age = known.map_or(0, |entry| entry.age(now));
-                Asked { entity, generation: known.map_or(0, |entry| entry.generation), age, answer }
+                let standing = known.map_or(self.options.names.standing(), Entry::standing);
+                Asked { entity, generation: known.map_or(0, |entry| entry.generation), age, standing, answer, before: None }
             })
             .collect();
-        let keys: Vec<String> = asked.iter().filter(|one| matches!(one.answer, Answer::Missed)).map(|one| self.key(one.entity)).collect();
+        let missed = || asked.iter().filter(|one| matches!(one.answer, Answer::Missed));
+        let mut keys: Vec<String> = missed().map(|one| self.key(one.entity, Standing::Settled)).collect();
         self.counts.cached.fetch_add((asked.len() - keys.len()) as u64, Ordering::Relaxed);
+        let newest = keys.len();
+        keys.extend(missed().filter(|one| one.standing != Standing::Settled).map(|one| self.key(one.entity, one.standing)));
         if keys.is_empty() && name.is_none() {
             self.note_ages(&asked);
             return (asked, Claim::Unasked);
@@ -70,12 +79,20 @@ impl Shared {
         }
         let mut claim = Claim::Unasked;
         match timeout(self.options.read_deadline, self.reads.get(&keys, self.claim_of(name))).await {
-            Ok(Ok((found, answered))) => {
+            Ok(Ok((mut found, answered))) => {
                 claim = answered;
                 self.breaker.answered();
                 self.counts.found.fetch_add(1, Ordering::Relaxed);
+                let mut before = found.split_off(newest.min(found.len())).into_iter();
                 let waiting = asked.iter_mut().filter(|one| matches!(one.answer, Answer::Missed));
-                waiting.zip(found).for_each(|(one, found)| one.answer = Answer::Found(found));
+                waiting.zip(found).for_each(|(one, found)| {
+                    if one.standing != Standing::Settled {
+                        one.before = before.next().flatten();
+                        let only_there = found.is_none() && one.before.as_deref().is_some_and(|found| !value::is_closed(found));
+                        self.counts.before.fetch_add(u64::from(only_there), Ordering::Relaxed);
+                    }
+                    one.answer = Answer::Found(found);
+                });
             }
             Ok(Err(_)) => {
                 self.breaker.lost();
@@ -98,10 +115,11 @@ impl Shared {
 
     /// Takes in what was found of an entity; whether anything was.
     pub(super) fn learn(&self, shard: &mut Shard, entity: EntityId, asked: &Answers, now: Timestamp) -> bool {
-        let Some(Asked { generation, answer: Answer::Found(found), .. }) = asked.iter().find(|one| one.entity == entity) else {
+        let Some(Asked { generation, answer: Answer::Found(found), before, .. }) = asked.iter().find(|one| one.entity == entity) else {
             return false;
         };
-        let learnt = shard.change(entity, now, |entry, layout| entry.learn(layout, *generation, found.as_deref(), now));
+        let found = (found.as_deref(), before.as_deref());
+        let learnt = shard.change(entity, now, |entry, layout| entry.learn_either(layout, *generation, found, now));
         let readable = !matches!(learnt, Some(Err(_)));
         self.counts.unreadable.fetch_add(u64::from(!readable), Ordering::Relaxed);
         readable

@@ -19,6 +19,8 @@ use super::{Answers, RedisStore, Shared, status};
 
 /// Decisions that may wait to be written; beyond, their claims stay without one and repeated calls are scored without being applied.
 const WAITING: usize = 65_536;
+/// What a claim's key begins with, behind the prefix.
+pub(super) const CLAIM: &str = ":{claim:";
 /// Decisions in one pipeline.
 const BATCH: usize = 256;
 
@@ -66,7 +68,7 @@ async fn write_all(shared: &Shared, lives: Duration) {
 
 impl Shared {
     fn claim_key(&self, name: &str) -> String {
-        format!("{}:{{claim:{name}}}", self.options.prefix)
+        format!("{}{CLAIM}{name}}}", self.options.prefix)
     }
 
     /// The key of a claim and how long it stands, where scorers claim at all.

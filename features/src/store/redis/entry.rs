@@ -5,6 +5,8 @@
 //! INVARIANT: `view` = stored state of version `base` ⊕ `sealed` (unless that state shows its flush) ⊕ `open`. A sealed delta never
 //! changes, and there is at most one: the next is sealed only when this one's fate is known.
 
+mod moving;
+
 use std::sync::Arc;
 
 use crate::entity::EntityId;
@@ -15,6 +17,7 @@ use crate::time::Timestamp;
 
 use super::delta::{Delta, join, longest};
 use super::heat::{PASSING, Rate, Worth};
+use super::names::Standing;
 use super::value::{self, Version, Write, Written};
 
 /// Writers that a header lists at most: beyond, one may have been dropped from it.
@@ -34,6 +37,10 @@ struct Sealed {
     /// What was sent last, for a repetition.
     value: Arc<[u8]>,
     expected: Option<Version>,
+    /// Under which name it goes.
+    standing: Standing,
+    /// It has closed the name of before, which then has this version.
+    closed: Option<Version>,
     in_flight: bool,
     /// A call of the script stayed unanswered.
     unknown: bool,
@@ -75,6 +82,7 @@ pub(super) enum Currency {
 pub(super) struct Entry {
     pub id: EntityId,
     pub view: EntityState,
+    standing: Standing,
     base: Option<Version>,
     /// Whether the store has told what it holds.
     known: bool,
@@ -99,10 +107,11 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(id: EntityId, now: Timestamp) -> Self {
+    pub(super) fn new(id: EntityId, now: Timestamp, standing: Standing) -> Self {
         Self {
             id,
             view: EntityState::default(),
+            standing,
             base: None,
             known: false,
             generation: 0,
@@ -118,6 +127,11 @@ impl Entry {
             queued: false,
             weight: 0,
         }
+    }
+
+    /// Which of its names it has.
+    pub(super) const fn standing(&self) -> Standing {
+        self.standing
     }
 
     /// Whether the stored state must be asked for before a read at `now`. A hot entity is read from here while what is known of it is
@@ -298,9 +312,10 @@ impl Entry {
         }
         let delta = *self.open.take()?;
         self.view.stamp(flush);
-        let value = value::pack(flush, &self.view, layout);
-        let covers = self.changes;
-        let sealed = Sealed { delta, flush, covers, value, expected: self.base, in_flight: true, unknown: false, merges: 0 };
+        let (standing, covers, expected) = (self.standing, self.changes, self.base);
+        let value = standing.pack(flush, &self.view, layout);
+        let (unknown, closed) = (false, None);
+        let sealed = Sealed { delta, flush, covers, value, expected, standing, closed, in_flight: true, unknown, merges: 0 };
         let write = sealed.write(self.id, lives);
         self.sealed = Some(Box::new(sealed));
         Some(write)
@@ -311,6 +326,7 @@ impl Entry {
         let Some(sealed) = self.sealed.as_mut().filter(|sealed| sealed.flush == flush) else { return Outcome::Stale };
         sealed.in_flight = false;
         match written {
+            Written::Stored if sealed.standing == Standing::Moves => self.carry_over(layout),
             Written::Stored => {
                 let version = Version::of(flush);
                 // What was learnt meanwhile is newer than this write, and stays.
@@ -320,14 +336,14 @@ impl Entry {
                     self.known = true;
                     self.generation = self.generation.wrapping_add(1);
                 }
-                self.forget_sealed();
-                Outcome::Done
+                self.stored(layout)
             }
             Written::Refused(_) => Outcome::Later,
             Written::Unknown => {
                 sealed.unknown = true;
                 Outcome::Later
             }
+            Written::Missing if sealed.standing != self.standing => self.pass_on(layout),
             Written::Missing => {
                 sealed.expected = None;
                 self.lost(layout, now);
@@ -344,21 +360,23 @@ impl Entry {
             self.sealed = None;
             return Outcome::Unreadable;
         };
-        if state.holds(sealed.flush) {
-            self.forget_sealed();
+        let closed = sealed.standing != Standing::Settled && value::is_closed(found);
+        if state.holds(sealed.flush) && !closed {
+            let outcome = self.stored(layout);
             self.adopt(layout, Some(version), state, now);
-            return Outcome::Done;
+            return outcome;
         }
-        // Not listed proves that it was not applied, as long as the header cannot have forgotten this writer.
-        let forgotten = state.writers() >= WRITERS || now.micros_since(sealed.flush.at) > LISTED;
-        if sealed.unknown && forgotten && state.flushed(sealed.flush.writer).is_none() {
+        if closed {
+            return self.redirect(layout, found, state, now);
+        }
+        if sealed.may_be_in(&state, now) {
             self.sealed = None;
             self.adopt(layout, Some(version), state, now);
             return Outcome::Ambiguous;
         }
         join(&mut state, layout, &sealed.delta);
         state.stamp(sealed.flush);
-        (sealed.value, sealed.expected) = (value::pack(sealed.flush, &state, layout), Some(version));
+        (sealed.value, sealed.expected) = (sealed.standing.pack(sealed.flush, &state, layout), Some(version));
         // The stamp says that the delta is in it, so it is not added again.
         self.adopt(layout, Some(version), state, now);
         self.again(layout)
@@ -390,8 +408,15 @@ impl Entry {
 }
 
 impl Sealed {
+    /// Whether it may have been applied to a state whose header does not list it. Not listed proves that it was not, as long as the
+    /// header cannot have forgotten this writer.
+    fn may_be_in(&self, state: &EntityState, now: Timestamp) -> bool {
+        let forgotten = state.writers() >= WRITERS || now.micros_since(self.flush.at) > LISTED;
+        self.unknown && forgotten && state.flushed(self.flush.writer).is_none()
+    }
+
     fn write(&self, entity: EntityId, lives: u64) -> Write {
-        Write { entity, flush: self.flush, expected: self.expected, value: Arc::clone(&self.value), lives }
+        Write { entity, standing: self.standing, flush: self.flush, expected: self.expected, value: Arc::clone(&self.value), lives }
     }
 }
 

@@ -82,11 +82,11 @@ fn permit(shared: &Arc<Shared>) -> Option<OwnedSemaphorePermit> {
 /// Sends a batch, and again what another writer was faster with.
 async fn send(shared: Arc<Shared>, mut batch: Vec<Write>, permit: OwnedSemaphorePermit) {
     while !batch.is_empty() {
-        let answers = shared.writes.write(&batch, |write| shared.key(write.entity)).await;
+        let answers = shared.writes.write(&batch, |write| shared.key(write.entity, write.standing)).await;
         let now = shared.now();
         let mut again = Vec::new();
         for (write, written) in batch.iter().zip(answers) {
-            shared.count(&written);
+            shared.count(write, &written);
             let Some(shard) = shared.shards.get(shard_of(write.entity)) else { continue };
             match shard.lock().answered((write.entity, write.flush), written, now) {
                 Outcome::Again(write) => again.push(write),
@@ -106,9 +106,12 @@ fn add(counter: &AtomicU64) {
 }
 
 impl Shared {
-    fn count(&self, written: &Written) {
+    fn count(&self, write: &Write, written: &Written) {
         let counts = &self.counts;
         add(&counts.writes);
+        if write.closes() && matches!(written, Written::Stored) {
+            add(&counts.moved);
+        }
         add(match written {
             Written::Stored => &counts.stored,
             Written::Other(_) => &counts.conflicts,
@@ -142,6 +145,8 @@ impl Shared {
             ("reads_found", load(&counts.found)),
             ("reads_missed", load(&counts.missed)),
             ("cache_reads", load(&counts.cached)),
+            ("names_before", load(&counts.before)),
+            ("names_moved", load(&counts.moved)),
             ("writes", load(&counts.writes)),
             ("writes_stored", load(&counts.stored)),
             ("write_conflicts", load(&counts.conflicts)),

@@ -17,10 +17,12 @@ mod cluster;
 mod delta;
 mod entry;
 mod flush;
+mod forget;
 mod heat;
 mod keeper;
 mod link;
 mod look;
+mod names;
 mod options;
 mod shard;
 mod skew;
@@ -49,6 +51,7 @@ use crate::store::embedded::Step;
 use crate::store::{Claim, Durability, EntityReads, Happening, History, Moment, Order, Sequence, Status, Store, StoreStats};
 use crate::time::{Clock, Timestamp, micros};
 
+pub use names::{Names, NamesKey};
 pub use options::{Acknowledge, Credentials, RedisOptions, RedisOptionsError, Secret, Tls, Topology};
 pub use table::{Table, TableError};
 pub use transfer::{Created, Stored, Transfer, TransferError};
@@ -57,6 +60,7 @@ use ask::Answers;
 use breaker::Breaker;
 use entry::Currency;
 use link::Link;
+use names::Standing;
 use shard::Shard;
 use skew::Skew;
 
@@ -110,6 +114,9 @@ struct Counts {
     ambiguous: AtomicU64,
     unreadable: AtomicU64,
     reconnects: AtomicU64,
+    /// Entities found under their name of before a change of secrets, and those brought from there.
+    before: AtomicU64,
+    moved: AtomicU64,
     claims_won: AtomicU64,
     claims_lost: AtomicU64,
     claims_unanswered: AtomicU64,
@@ -142,7 +149,8 @@ impl RedisStore {
         let options = Arc::new(options);
         let layouts: Arc<[Layout]> = plans.iter().cloned().map(Layout::new).collect();
         let share = options.max_bytes / SHARDS as u64;
-        let shards = (0..SHARDS).map(|_| Mutex::new(Shard::new(Arc::clone(&layouts), share))).collect();
+        let shard = || Shard::new(Arc::clone(&layouts), share).standing(options.names.standing());
+        let shards = (0..SHARDS).map(|_| Mutex::new(shard())).collect();
         let shared = Arc::new(Shared {
             layouts,
             shards,
@@ -179,15 +187,6 @@ impl RedisStore {
         // Together: a slow claim must not keep history from going out.
         let done = async { tokio::join!(history, claims::write_last(shared)) };
         timeout(patience, done).await.is_ok()
-    }
-
-    /// Forgets an entity: what happened up to `at` is gone here at once and in Redis with the next flush, and no delta that began
-    /// before brings it back.
-    pub fn forget(&self, entity: EntityId, at: Timestamp) {
-        if let Some(shard) = self.shared.shards.get(shard_of(entity)) {
-            shard.lock().happen(entity, at, |entry, _| entry.bury(at));
-        }
-        self.shared.wanted.notify_one();
     }
 
     /// Waits, in synchronous mode and at most that long, until what these subjects' entities hold is stored.
@@ -240,9 +239,9 @@ impl Drop for RedisStore {
 }
 
 impl Shared {
-    fn key(&self, entity: EntityId) -> String {
-        let name = self.layouts.get(entity.kind.index()).map_or("", |layout| &layout.plan().name);
-        format!("{}:{{{name}:{:?}}}", self.options.prefix, entity.key)
+    fn key(&self, entity: EntityId, standing: Standing) -> String {
+        let kind = self.layouts.get(entity.kind.index()).map_or("", |layout| &layout.plan().name);
+        format!("{}:{}", self.options.prefix, self.options.names.name((kind, entity.key), standing))
     }
 
     /// The clock of what happens outside the order: flushes.

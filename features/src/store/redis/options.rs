@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::kernel::WriterId;
 
+use super::names::Names;
+
 /// How the servers stand to each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Topology {
@@ -96,6 +98,8 @@ pub struct RedisOptions {
     pub acknowledge: Acknowledge,
     /// How long a claim on a transaction stands; none: scorers claim nothing from each other.
     pub claims: Option<Duration>,
+    /// How entities are named.
+    pub names: Names,
     /// Random number of this process.
     pub writer: WriterId,
 }
@@ -118,6 +122,7 @@ impl RedisOptions {
             lag: Duration::from_millis(500),
             acknowledge: Acknowledge::Asynchronous,
             claims: None,
+            names: Names::default(),
             writer,
         }
     }

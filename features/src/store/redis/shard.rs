@@ -14,6 +14,7 @@ use crate::time::Timestamp;
 
 use super::entry::{Entry, Outcome};
 use super::heat::Worth;
+use super::names::Standing;
 use super::value::{Write, Written};
 
 /// When a shard is over its share it goes down to this part of it.
@@ -38,6 +39,8 @@ pub(super) struct Totals {
 pub(super) struct Shard {
     layouts: Arc<[Layout]>,
     share: u64,
+    /// Which names entities have of which nothing is known yet.
+    standing: Standing,
     table: HashTable<Box<Entry>>,
     dirty: Vec<EntityId>,
     pub totals: Totals,
@@ -51,7 +54,12 @@ pub(super) fn hash(id: EntityId) -> u64 {
 impl Shard {
     pub(super) fn new(layouts: Arc<[Layout]>, share: u64) -> Self {
         let totals = Totals { entities: vec![0; layouts.len()], bytes: vec![0; layouts.len()], ..Totals::default() };
-        Self { layouts, share, table: HashTable::new(), dirty: Vec::new(), totals }
+        Self { layouts, share, standing: Standing::default(), table: HashTable::new(), dirty: Vec::new(), totals }
+    }
+
+    /// The same, where entities of which nothing is known yet stand so.
+    pub(super) fn standing(self, standing: Standing) -> Self {
+        Self { standing, ..self }
     }
 
     pub(super) fn find(&self, entity: EntityId) -> Option<&Entry> {
@@ -67,10 +75,10 @@ impl Shard {
     pub(super) fn change<T>(&mut self, entity: EntityId, now: Timestamp, change: impl FnOnce(&mut Entry, &Layout) -> T) -> Option<T> {
         let kind = entity.kind.index();
         let layout = self.layouts.get(kind)?;
-        let mut made = false;
+        let (mut made, standing) = (false, self.standing);
         let entry = self.table.entry(hash(entity), |entry| entry.id == entity, |entry| hash(entry.id)).or_insert_with(|| {
             made = true;
-            Box::new(Entry::new(entity, now))
+            Box::new(Entry::new(entity, now, standing))
         });
         let entry = entry.into_mut();
         let (before, was_dirty) = (entry.weight, entry.is_dirty());

@@ -2,6 +2,8 @@
 //!
 //! The pretended store runs the script's rules on one key; answers are lost, calls are lost, writers take turns at random, seeded.
 
+mod moving;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::entry::{Currency, Entry, Outcome};
+use super::names::Standing;
 use super::value::{self, Version, Write, Written};
 use super::{Status, status};
 use crate::entity::{EntityId, EntityKey, EntityType};
@@ -88,7 +91,13 @@ struct Replica {
 
 impl Replica {
     fn new(writer: u64) -> Self {
-        Self { writer, sequence: 0, entry: Entry::new(entity(), at(0)), on_the_way: VecDeque::new(), answers: VecDeque::new() }
+        Self {
+            writer,
+            sequence: 0,
+            entry: Entry::new(entity(), at(0), Standing::Settled),
+            on_the_way: VecDeque::new(),
+            answers: VecDeque::new(),
+        }
     }
 
     fn flush(&mut self, layout: &Layout, now: Timestamp) {
@@ -346,7 +355,7 @@ fn policy_slots_add_up_over_replicas() {
 #[test]
 fn a_hot_entity_is_read_from_here_while_its_copy_is_young() {
     let layout = layout();
-    let mut entry = Entry::new(entity(), at(0));
+    let mut entry = Entry::new(entity(), at(0), Standing::Settled);
     entry.learn(&layout, 0, None, at(0)).unwrap();
     let mut reads: Vec<f64> = Vec::new();
     for _ in 0..19 {

@@ -8,11 +8,12 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::{Cmd, Pipeline, RedisError, RedisResult, Value, cmd};
 use tokio::time::timeout;
 
-use crate::entity::{EntityId, EntityKey, EntityType};
+use crate::entity::{EntityId, EntityType};
 use crate::kernel::plan::EntityPlan;
 use crate::kernel::{DecodeError, EntityState, Flush, Layout};
 use crate::time::{Timestamp, micros};
 
+use super::claims::CLAIM;
 use super::cluster::{self, Cluster};
 use super::link::{self, CONNECT};
 use super::options::{RedisOptions, RedisOptionsError, Topology};
@@ -33,6 +34,12 @@ pub enum TransferError {
     /// Nothing that is known could be reached.
     #[error("no server of `store.redis.addresses` tells where the masters are")]
     NoMaster,
+    /// Names are being changed.
+    #[error(
+        "the secret of names in Redis is being changed, and what stands under a name of before must not be hidden; allowed: import before \
+         `store.redis.names_key_next` or after `store.redis.names_key_before`"
+    )]
+    NamesChange,
     /// A blob that cannot be read.
     #[error("an entity cannot be read: {0}")]
     Blob(#[from] DecodeError),
@@ -47,6 +54,18 @@ pub struct Stored {
     pub blob: Vec<u8>,
     /// Clock of its last write, as its time to live tells it.
     pub touched: Timestamp,
+}
+
+/// What a key of the prefix holds.
+enum Held {
+    /// An entity.
+    Entity(Stored),
+    /// An entity on its way from the name of before to the newest one, as it was then: the newest counts.
+    Moved(Stored),
+    /// A claim, a shared table, or a name from which an entity has gone.
+    Other,
+    /// No entity of this schema.
+    Unknown,
 }
 
 /// What became of entities that were to be created.
@@ -102,16 +121,17 @@ impl Transfer {
     pub async fn each<E: From<TransferError>>(&self, now: Timestamp, mut sink: impl FnMut(Stored) -> Result<(), E>) -> Result<u64, E> {
         let mut unknown = 0;
         // A scan may meet a key more than once.
-        let mut met = std::collections::HashSet::new();
+        let (mut met, mut moved) = (std::collections::HashSet::new(), Vec::new());
         for master in &self.masters {
             let mut cursor = 0_u64;
             loop {
                 let (next, keys) = self.scan(master.clone(), cursor).await?;
                 for stored in self.get(master.clone(), &keys, now).await? {
                     match stored {
-                        Some(stored) if !met.insert(stored.entity) => {}
-                        Some(stored) => sink(stored)?,
-                        None => unknown += 1,
+                        Held::Entity(stored) if met.insert(stored.entity) => sink(stored)?,
+                        Held::Moved(stored) => moved.push(stored),
+                        Held::Entity(_) | Held::Other => {}
+                        Held::Unknown => unknown += 1,
                     }
                 }
                 cursor = next;
@@ -120,6 +140,7 @@ impl Transfer {
                 }
             }
         }
+        moved.into_iter().filter(|stored| met.insert(stored.entity)).try_for_each(sink)?;
         Ok(unknown)
     }
 
@@ -129,8 +150,8 @@ impl Transfer {
         Ok(scan.query_async(&mut node).await?)
     }
 
-    /// The entities under those keys; `None` for what is none, nothing for what has gone meanwhile.
-    async fn get(&self, mut node: MultiplexedConnection, keys: &[String], now: Timestamp) -> Result<Vec<Option<Stored>>, TransferError> {
+    /// What stands under those keys; nothing for what has gone meanwhile.
+    async fn get(&self, mut node: MultiplexedConnection, keys: &[String], now: Timestamp) -> Result<Vec<Held>, TransferError> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
@@ -146,23 +167,32 @@ impl Transfer {
             let value: Option<Vec<u8>> = answers.next().and_then(|answer| ::redis::from_redis_value(answer.ok()?).ok()).unwrap_or_default();
             let lives: i64 = answers.next().and_then(|answer| ::redis::from_redis_value(answer.ok()?).ok()).unwrap_or(-2);
             if let Some(value) = value {
-                found.push(self.stored(key, &value, (lives, now)));
+                found.push(self.held(key, &value, (lives, now)));
             } else if lives != -2 {
-                found.push(None);
+                // Of another type than an entity: tables are hashes.
+                found.push(Held::Other);
             }
         }
         Ok(found)
     }
 
+    fn held(&self, key: &str, value: &[u8], lives: (i64, Timestamp)) -> Held {
+        let claim = key.strip_prefix(&self.options.prefix).is_some_and(|name| name.starts_with(CLAIM));
+        if claim || value::is_emptied(value) {
+            return Held::Other;
+        }
+        let stored = self.stored(key, value, lives);
+        stored.map_or(Held::Unknown, if value::is_closed(value) { Held::Moved } else { Held::Entity })
+    }
+
     fn stored(&self, key: &str, value: &[u8], (lives_ms, now): (i64, Timestamp)) -> Option<Stored> {
-        let (name, hex) = key.strip_prefix(&self.options.prefix)?.strip_prefix(":{")?.strip_suffix('}')?.rsplit_once(':')?;
+        let (name, key) = self.options.names.parse(key.strip_prefix(&self.options.prefix)?.strip_prefix(':')?)?;
         let kind = self.layouts.iter().position(|layout| layout.plan().name == name)?;
         let layout = self.layouts.get(kind)?;
-        let key = u128::from_str_radix(hex, 16).ok().filter(|_| hex.len() == 32)?.to_be_bytes();
         let ttl = micros(layout.plan().ttl);
         let age = if lives_ms < 0 { 0 } else { (ttl - lives_ms.saturating_mul(1_000)).max(0) };
         let touched = Timestamp::from_micros(now.micros() - age);
-        let entity = EntityId { kind: EntityType(u8::try_from(kind).ok()?), key: EntityKey(key) };
+        let entity = EntityId { kind: EntityType(u8::try_from(kind).ok()?), key };
         Some(Stored { entity, blob: value.get(VERSION..)?.to_vec(), touched })
     }
 
@@ -171,6 +201,9 @@ impl Transfer {
     /// # Errors
     /// When Redis does not answer or refuses, or a blob cannot be read.
     pub async fn create(&mut self, some: &[Stored], now: Timestamp) -> Result<Created, TransferError> {
+        if self.options.names.are_changing() {
+            return Err(TransferError::NamesChange);
+        }
         let mut result = Created::default();
         let mut calls = Vec::with_capacity(some.len());
         for stored in some {
@@ -184,7 +217,8 @@ impl Transfer {
             let flush = Flush { writer: self.options.writer, sequence: self.flushes, at: now };
             let mut state = EntityState::decode(layout, &stored.blob)?;
             state.stamp(flush);
-            let key = format!("{}:{{{}:{:?}}}", self.options.prefix, layout.plan().name, stored.entity.key);
+            let name = self.options.names.name((&layout.plan().name, stored.entity.key), self.options.names.standing());
+            let key = format!("{}:{name}", self.options.prefix);
             let mut set = cmd("SET");
             set.arg(&key).arg(&*value::pack(flush, &state, layout)).arg("NX").arg("PX").arg(left);
             calls.push((cluster::slot(key.as_bytes()), set));

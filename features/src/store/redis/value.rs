@@ -8,6 +8,11 @@ use std::sync::Arc;
 use crate::entity::EntityId;
 use crate::kernel::{DecodeError, EntityState, Flush, Layout};
 
+use super::names::Standing;
+
+/// First half of a version that closes a name; never a writer's number but by a chance of 2⁻⁶⁴.
+const CLOSED: [u8; 8] = *b"\xffmoved\xff\xff";
+
 /// Bytes of a version.
 pub(super) const VERSION: usize = 16;
 
@@ -51,6 +56,14 @@ impl Version {
         Self(bytes)
     }
 
+    /// The version that closes a name: the entity stands under another one from there on. Different for each flush of each writer.
+    pub(super) fn closing(flush: Flush) -> Self {
+        let mut bytes = [0; VERSION];
+        let number = flush.writer.wrapping_add(flush.sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        bytes.iter_mut().zip(CLOSED.into_iter().chain(number.to_le_bytes())).for_each(|(to, from)| *to = from);
+        Self(bytes)
+    }
+
     pub(super) const fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -60,12 +73,21 @@ impl Version {
 #[derive(Clone, Debug)]
 pub(super) struct Write {
     pub entity: EntityId,
+    /// Under which of its names.
+    pub standing: Standing,
     /// The flush whose delta this carries.
     pub flush: Flush,
     pub expected: Option<Version>,
     pub value: Arc<[u8]>,
     /// Seconds to live.
     pub lives: u64,
+}
+
+impl Write {
+    /// Whether it closes a name that still had a history, and not only takes that away.
+    pub(super) fn closes(&self) -> bool {
+        self.standing == Standing::Moves && !is_emptied(&self.value)
+    }
 }
 
 /// What became of it.
@@ -85,11 +107,31 @@ pub(super) enum Written {
 
 /// The value of a state that was stamped with that flush.
 pub(super) fn pack(flush: Flush, state: &EntityState, layout: &Layout) -> Arc<[u8]> {
+    pack_as(Version::of(flush), state, layout)
+}
+
+/// The value of a state, of that version.
+pub(super) fn pack_as(version: Version, state: &EntityState, layout: &Layout) -> Arc<[u8]> {
     let blob = state.encode(layout);
     let mut value = Vec::with_capacity(VERSION + blob.len());
-    value.extend_from_slice(Version::of(flush).bytes());
+    value.extend_from_slice(version.bytes());
     value.extend_from_slice(&blob);
     value.into()
+}
+
+/// The same value, of another version.
+pub(super) fn renamed(value: &[u8], version: Version) -> Arc<[u8]> {
+    [version.bytes(), value.get(VERSION..).unwrap_or_default()].concat().into()
+}
+
+/// Whether a value says that its entity stands under another name.
+pub(super) fn is_closed(value: &[u8]) -> bool {
+    value.starts_with(&CLOSED)
+}
+
+/// Whether it says no more than that.
+pub(super) fn is_emptied(value: &[u8]) -> bool {
+    is_closed(value) && value.len() == VERSION
 }
 
 /// The version of a value; `None` when it is too short to have one.
@@ -99,5 +141,8 @@ pub(super) fn version(value: &[u8]) -> Option<Version> {
 
 /// The state in a value.
 pub(super) fn unpack(layout: &Layout, value: &[u8]) -> Result<EntityState, DecodeError> {
+    if is_emptied(value) {
+        return Ok(EntityState::default());
+    }
     EntityState::decode(layout, value.get(VERSION..).unwrap_or_default())
 }
