@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter_all_threads};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, apply_filter_all_threads,
+};
 
 /// System calls that scoring needs: memory, the socket that is there, time, the end.
 const NEEDED: &[i64] = &[
@@ -18,7 +20,6 @@ const NEEDED: &[i64] = &[
     libc::SYS_close,
     libc::SYS_lseek,
     libc::SYS_pread64,
-    libc::SYS_fcntl,
     libc::SYS_fstat,
     libc::SYS_mmap,
     libc::SYS_munmap,
@@ -50,6 +51,8 @@ const NEEDED: &[i64] = &[
     libc::SYS_exit,
     libc::SYS_exit_group,
 ];
+/// What `fcntl` may be asked: how a file was opened. With others a worker could have signals sent to any process of its user.
+const FCNTL: &[i32] = &[libc::F_GETFD, libc::F_GETFL];
 /// System calls that are answered with "permission denied": libraries try them and go on without.
 const DENIED: &[i64] = &[
     libc::SYS_openat,
@@ -91,9 +94,12 @@ pub fn limit(memory_bytes: u64) -> Result<(), String> {
 /// What the system said; then no model may be loaded.
 pub fn lock() -> Result<(), String> {
     let denied: Vec<i64> = DENIED.iter().chain(DENIED_OLD).copied().collect();
-    let needed: Vec<i64> = NEEDED.iter().chain(&denied).copied().collect();
-    let denying = filter(&denied, SeccompAction::Allow, SeccompAction::Errno(libc::EACCES.unsigned_abs()))?;
-    let allowing = filter(&needed, SeccompAction::KillProcess, SeccompAction::Allow)?;
+    let whole = |calls: &[i64]| calls.iter().map(|call| (*call, Vec::new())).collect::<Rules>();
+    let mut needed = whole(NEEDED);
+    needed.extend(whole(&denied));
+    needed.insert(libc::SYS_fcntl, fcntl()?);
+    let denying = filter(whole(&denied), SeccompAction::Allow, SeccompAction::Errno(libc::EACCES.unsigned_abs()))?;
+    let allowing = filter(needed, SeccompAction::KillProcess, SeccompAction::Allow)?;
     // Of several filters the strictest answer holds; the one that kills comes last, because it forbids to install another.
     for program in [denying, allowing] {
         apply_filter_all_threads(&program).map_err(|error| format!("the worker's system calls cannot be filtered: {error}"))?;
@@ -101,8 +107,20 @@ pub fn lock() -> Result<(), String> {
     Ok(())
 }
 
-fn filter(calls: &[i64], otherwise: SeccompAction, listed: SeccompAction) -> Result<BpfProgram, String> {
-    let rules: BTreeMap<i64, Vec<seccompiler::SeccompRule>> = calls.iter().map(|call| (*call, Vec::new())).collect();
+/// Calls with the conditions of which one must hold; none: whatever the arguments.
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// The second argument is the command.
+fn fcntl() -> Result<Vec<SeccompRule>, String> {
+    let rule = |command: &i32| {
+        let is = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, u64::from(command.unsigned_abs()))?;
+        SeccompRule::new(vec![is])
+    };
+    let rules: Result<Vec<_>, seccompiler::BackendError> = FCNTL.iter().map(rule).collect();
+    rules.map_err(|error| format!("the worker's filter cannot be built: {error}"))
+}
+
+fn filter(rules: Rules, otherwise: SeccompAction, listed: SeccompAction) -> Result<BpfProgram, String> {
     let here = std::env::consts::ARCH.try_into().map_err(|error| format!("no filter for this processor: {error}"))?;
     let filter = SeccompFilter::new(rules, otherwise, listed, here);
     let program = filter.and_then(BpfProgram::try_from);

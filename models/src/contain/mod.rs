@@ -2,12 +2,15 @@
 //! why there is none leaves, within a deadline.
 //!
 //! One worker a lane and a spare with the model loaded: a worker that is too slow or crashes costs the row it was asked about, the spare
-//! takes its place at once, and a new spare is made beside. A version that loses too many workers is not asked any more.
+//! takes its place at once, and a new spare is made beside, as often as it takes. A version that loses too many workers is not asked any
+//! more. The last lane is that of what only watches: it shares its worker with nobody.
 
 mod jail;
 mod probe;
 mod process;
 mod protocol;
+mod restock;
+mod until;
 pub mod worker;
 
 use std::path::PathBuf;
@@ -57,7 +60,9 @@ pub struct Deadlines {
 /// A foreign model in its workers.
 pub struct Contained {
     inner: Arc<Inner>,
-    lanes: Vec<Mutex<Option<Process>>>,
+    /// How many lanes there are; several of them may share a worker.
+    asked: usize,
+    workers: Vec<Mutex<Option<Process>>>,
 }
 
 /// What making a new worker needs.
@@ -66,7 +71,7 @@ struct Inner {
     library: PathBuf,
     spec: Spec,
     bytes: Vec<u8>,
-    spare: Mutex<Option<Process>>,
+    spares: Mutex<Vec<Process>>,
     lost: AtomicU32,
     /// Why the last worker was lost.
     last: Mutex<String>,
@@ -78,12 +83,13 @@ impl Contained {
     /// # Errors
     /// What the worker said of the model, or what the model did to its worker.
     pub fn start(bytes: Vec<u8>, spec: Spec, lanes: usize, library: PathBuf, containment: Containment) -> Result<Self, String> {
-        let (spare, lost, last) = (Mutex::new(None), AtomicU32::new(0), Mutex::new(String::new()));
-        let inner = Arc::new(Inner { containment, library, spec, bytes, spare, lost, last });
+        let (spares, lost, last) = (Mutex::default(), AtomicU32::new(0), Mutex::new(String::new()));
+        let inner = Arc::new(Inner { containment, library, spec, bytes, spares, lost, last });
         let workers = (0..lanes.clamp(1, MAX_WORKERS)).map(|_| inner.worker().map(|worker| Mutex::new(Some(worker))));
-        let lanes = workers.collect::<Result<Vec<_>, _>>()?;
-        *inner.spare.lock() = Some(inner.worker()?);
-        Ok(Self { inner, lanes })
+        let workers = workers.collect::<Result<Vec<_>, _>>()?;
+        let spare = inner.worker()?;
+        inner.spares.lock().push(spare);
+        Ok(Self { inner, asked: lanes, workers })
     }
 
     /// How many numbers a row has.
@@ -104,7 +110,7 @@ impl Contained {
     /// # Errors
     /// Why there are none.
     pub fn scores(&self, matrix: Vec<f32>, rows: usize, lane: Lane) -> Result<Vec<f64>, String> {
-        let place = self.lanes.get(lane.0 % self.lanes.len().max(1)).ok_or("no lane")?;
+        let place = self.workers.get(place(lane, self.asked, self.workers.len())).ok_or("no lane")?;
         let mut place = place.lock();
         if place.is_none() {
             *place = self.inner.replacement()?;
@@ -140,16 +146,14 @@ impl Inner {
         let mut lost = place.take();
         // At once, since this program may end before the thread below does.
         lost.iter_mut().for_each(Process::terminate);
-        *place = self.spare.lock().take();
+        *place = self.spares.lock().pop();
         let number = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
         tracing::warn!(why, number, "a worker of a contained model is lost");
-        let inner = Arc::clone(self);
+        let inner = Arc::downgrade(self);
         let restock = move || {
             drop(lost);
-            if number < LIVES
-                && let Ok(worker) = inner.worker()
-            {
-                *inner.spare.lock() = Some(worker);
+            if number < LIVES {
+                restock::run(&inner);
             }
         };
         // Without a thread the lost process is ended here, late but surely.
@@ -164,6 +168,28 @@ impl Inner {
         if self.lost.load(Ordering::Relaxed) >= LIVES {
             return Err(format!("it is not asked any more after {LIVES} lost workers; the last: {}", self.last.lock()));
         }
-        Ok(self.spare.lock().take())
+        Ok(self.spares.lock().pop())
+    }
+}
+
+/// Which worker a lane has: the last lane one of its own, all others share the rest.
+fn place(lane: Lane, lanes: usize, workers: usize) -> usize {
+    let last = workers.saturating_sub(1);
+    if lane.0 + 1 >= lanes { last } else { lane.0 % last.max(1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_watches_shares_a_worker_with_nobody() {
+        for lanes in 1..40 {
+            let workers = lanes.clamp(1, MAX_WORKERS);
+            let of = |lane: usize| place(Lane(lane), lanes, workers);
+            assert!((0..lanes + 2).all(|lane| of(lane) < workers), "{lanes}");
+            let shared = (0..lanes - 1).any(|lane| of(lane) == of(lanes - 1));
+            assert!(!shared, "{lanes} lanes, {workers} workers");
+        }
     }
 }

@@ -17,12 +17,14 @@ pub fn attempt(what: &str) -> Result<(), String> {
             let parent = rustix::process::getppid().ok_or("no parent")?;
             rustix::process::test_kill_process(parent).map_err(|error| error.to_string())
         }
+        // The way to a signal for another process begins with it.
+        "descriptor" => rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3).map(drop).map_err(|error| error.to_string()),
         "write" => std::fs::write("written", b"x").map_err(said),
         "read" => std::fs::read("/etc/passwd").map(drop).map_err(said),
         "memory" => {
             let mut held: Vec<u8> = Vec::new();
             held.try_reserve_exact(2 << 30).map_err(|error| error.to_string())
         }
-        other => Err(format!("`{other}` cannot be tried; allowed: socket, exec, fork, kill, write, read, memory")),
+        other => Err(format!("`{other}` cannot be tried; allowed: socket, exec, fork, kill, descriptor, write, read, memory")),
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::protocol::{Answer, Request, answered, ask};
+use super::protocol::{Answer, Request};
+use super::until::exchange;
 use super::{Containment, Deadlines};
 
 /// How often the end of a process is looked for, and how many times before it is killed.
@@ -18,8 +19,6 @@ const POLL: (Duration, u32) = (Duration::from_millis(5), 20);
 pub struct Process {
     child: Child,
     socket: UnixStream,
-    /// The timeout that the socket has at present.
-    deadline: Duration,
 }
 
 impl Process {
@@ -42,11 +41,12 @@ impl Process {
         let child = command.spawn().map_err(failed)?;
         // Dropping the command closes the worker's end here, so that its death shows as the end of the stream.
         drop(command);
-        let mut process = Self { child, socket: ours, deadline: Duration::ZERO };
-        match process.wait(containment.deadlines.start) {
+        let mut process = Self { child, socket: ours };
+        let start = containment.deadlines.start;
+        match exchange(&process.socket, None, start) {
             Ok(Answer::Ready) => Ok(process),
             Ok(_) => Err("a worker began with something else than that it is ready".to_string()),
-            Err(error) => Err(format!("a worker did not become ready: {}", process.words(&error))),
+            Err(error) => Err(format!("a worker did not become ready: {}", process.words(&error, start))),
         }
     }
 
@@ -55,8 +55,7 @@ impl Process {
     /// # Errors
     /// What ended the wait, in words.
     pub fn ask(&mut self, request: &Request, deadline: Duration) -> Result<Answer, String> {
-        let asked = self.bounded(deadline).and_then(|()| ask(&mut self.socket, request)).and_then(|()| answered(&mut self.socket));
-        asked.map_err(|error| self.words(&error))
+        exchange(&self.socket, Some(request), deadline).map_err(|error| self.words(&error, deadline))
     }
 
     /// Tells it to end, without waiting for that.
@@ -68,25 +67,11 @@ impl Process {
         }
     }
 
-    fn wait(&mut self, deadline: Duration) -> io::Result<Answer> {
-        self.bounded(deadline)?;
-        answered(&mut self.socket)
-    }
-
-    fn bounded(&mut self, deadline: Duration) -> io::Result<()> {
-        if self.deadline != deadline {
-            self.socket.set_read_timeout(Some(deadline))?;
-            self.socket.set_write_timeout(Some(deadline))?;
-            self.deadline = deadline;
-        }
-        Ok(())
-    }
-
     /// An error in words that tell a model's author what it did.
-    fn words(&mut self, error: &io::Error) -> String {
+    fn words(&mut self, error: &io::Error, deadline: Duration) -> String {
         use std::os::unix::process::ExitStatusExt;
         if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
-            return format!("no answer within {} ms", self.deadline.as_millis());
+            return format!("no answer within {} ms", deadline.as_millis());
         }
         // A process that has just died may not be a zombie yet.
         let status = (0..POLL.1).find_map(|_| {

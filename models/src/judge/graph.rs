@@ -2,46 +2,31 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::constant::Constants;
+use super::tensor::{Tensor, floats, integers, printable, sparse_name, tensor};
 use super::wire::{Broken, Fields, Value};
-use super::{DOUBLE, FLOAT, Facts, INT64, Limits, Port, PortKind, Rejection, broken, entry};
+use super::{DOUBLE, FLOAT, Facts, INT64, Limits, Port, PortKind, Rejection, broken};
 
 /// Operators with graphs of their own.
 const CONTROL_FLOW: [&str; 4] = ["Loop", "Scan", "If", "SequenceMap"];
 /// Operators whose result differs from run to run.
 const RANDOM: [&str; 6] = ["RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"];
-/// Operators that make a tensor as large as an input of theirs says.
-const MAKERS: [&str; 7] = ["ConstantOfShape", "Expand", "Tile", "Resize", "Upsample", "Pad", "OneHot"];
 /// Domains whose operators ONNX itself defines.
 const DOMAINS: [&str; 3] = ["", "ai.onnx", "ai.onnx.ml"];
 /// Longest name, bytes.
 const NAME_BYTES: usize = 256;
-/// Most numbers of a constant that are kept: shapes have fewer.
-const SHAPE_NUMBERS: usize = 64;
-
-/// A node that makes a tensor, with the constants that may say how large.
-struct Maker {
-    node: String,
-    op: String,
-    inputs: Vec<String>,
-}
 
 /// A graph that is being read.
 pub struct Graph<'l> {
     limits: &'l Limits,
     nodes: usize,
     operators: BTreeMap<String, usize>,
+    tensors: usize,
+    names: usize,
     initialisers: BTreeSet<String>,
-    /// Small integer constants by name: shapes.
-    constants: BTreeMap<String, Vec<i64>>,
-    makers: Vec<Maker>,
+    constants: Constants,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
-}
-
-/// A tensor, as far as it matters.
-struct Tensor {
-    name: String,
-    numbers: Vec<i64>,
 }
 
 impl<'l> Graph<'l> {
@@ -51,9 +36,10 @@ impl<'l> Graph<'l> {
             limits,
             nodes: 0,
             operators: BTreeMap::new(),
+            tensors: 0,
+            names: 0,
             initialisers: BTreeSet::new(),
-            constants: BTreeMap::new(),
-            makers: Vec::new(),
+            constants: Constants::default(),
             inputs: Vec::new(),
             outputs: Vec::new(),
         };
@@ -62,18 +48,37 @@ impl<'l> Graph<'l> {
             match number {
                 1 => graph.node(value)?,
                 5 => {
-                    let Tensor { name, numbers } = tensor(value, "")?;
-                    graph.constants.insert(name.clone(), numbers);
+                    let Tensor { name, numbers } = graph.tensor(value, "")?;
+                    graph.constants.add(name.clone(), numbers);
                     graph.initialisers.insert(name);
                 }
-                11 => graph.inputs.push(port(value, "an input")?),
-                12 => graph.outputs.push(port(value, "an output")?),
+                11 | 12 => {
+                    graph.named(1)?;
+                    let (what, ports) = if number == 11 { ("an input", &mut graph.inputs) } else { ("an output", &mut graph.outputs) };
+                    ports.push(port(value, what)?);
+                }
+                // What it says of values between, of their quantisation, and of itself.
+                13 | 14 | 16 => graph.named(1)?,
                 15 => return Err(Rejection::Sparse { tensor: sparse_name(value).map_err(broken("graph"))? }),
                 _ => {}
             }
         }
-        graph.makers.iter().try_for_each(|maker| graph.bounded(maker))?;
+        std::mem::take(&mut graph.constants).judge(limits)?;
         Ok(graph)
+    }
+
+    /// Counts names; each costs ONNX Runtime much more than its bytes in the file.
+    fn named(&mut self, more: usize) -> Result<(), Rejection> {
+        self.names += more;
+        let allowed = self.limits.names;
+        if self.names > allowed { Err(Rejection::TooManyNames { allowed }) } else { Ok(()) }
+    }
+
+    /// Reads, judges and counts a tensor.
+    fn tensor(&mut self, value: Value<'_>, node: &str) -> Result<Tensor, Rejection> {
+        self.tensors += 1;
+        let Limits { tensors: allowed, dimensions, .. } = *self.limits;
+        if self.tensors > allowed { Err(Rejection::TooManyTensors { allowed }) } else { tensor(value, node, dimensions) }
     }
 
     /// What is known of the model, its inputs and outputs checked.
@@ -107,9 +112,12 @@ impl<'l> Graph<'l> {
         let (mut inputs, mut output, mut attributes) = (Vec::new(), String::new(), Vec::new());
         let mut fields = Fields::of(value.bytes());
         while let Some((number, value)) = fields.next_field().map_err(broken("nodes"))? {
+            if matches!(number, 1 | 2 | 5) {
+                self.named(1)?;
+            }
             match number {
                 1 => inputs.push(value.text()),
-                2 => output = value.text(),
+                2 if output.is_empty() => output = value.text(),
                 3 => name = value.text(),
                 4 => op = value.text(),
                 5 => attributes.push(value),
@@ -128,24 +136,24 @@ impl<'l> Graph<'l> {
             return Err(Rejection::Random { node, op });
         }
         for attribute in attributes {
-            if let Some(numbers) = self.attribute(attribute, &node, &op)? {
-                self.constants.insert(output.clone(), numbers);
+            for numbers in self.attribute(attribute, &node, &op)? {
+                self.constants.add(output.clone(), numbers);
             }
         }
+        self.constants.node(&node, &op, &inputs, &output);
         *self.operators.entry(printable(&op)).or_default() += 1;
-        if MAKERS.contains(&op.as_str()) {
-            self.makers.push(Maker { node, op, inputs });
-        }
         Ok(())
     }
 
-    /// Judges an attribute; the numbers of a small constant that it holds.
-    fn attribute(&self, value: Value<'_>, node: &str, op: &str) -> Result<Option<Vec<i64>>, Rejection> {
-        let mut numbers = None;
+    /// Judges an attribute; the numbers of a small constant that it holds, in every form that it has.
+    fn attribute(&mut self, value: Value<'_>, node: &str, op: &str) -> Result<Vec<Vec<i64>>, Rejection> {
+        let (mut held, mut whole, mut parts) = (Vec::new(), Vec::new(), Vec::new());
         let mut fields = Fields::of(value.bytes());
         while let Some((number, value)) = fields.next_field().map_err(broken("attributes"))? {
             match number {
-                5 | 10 => numbers = Some(tensor(value, node)?.numbers),
+                2 | 7 => floats(value, &mut parts),
+                3 | 8 => integers(value, &mut whole).map_err(broken("attributes"))?,
+                5 | 10 => held.push(self.tensor(value, node)?.numbers),
                 6 | 11 if !self.limits.control_flow => {
                     return Err(Rejection::ControlFlow { node: node.to_string(), op: op.to_string() });
                 }
@@ -153,119 +161,8 @@ impl<'l> Graph<'l> {
                 _ => {}
             }
         }
-        Ok(numbers.filter(|_| op == "Constant"))
-    }
-
-    /// A node must not make a huge tensor out of a small constant.
-    fn bounded(&self, maker: &Maker) -> Result<(), Rejection> {
-        // The first input of these is data; what follows says how large the result is.
-        let says_size = if maker.op == "ConstantOfShape" { 0 } else { 1 };
-        let constants = maker.inputs.iter().skip(says_size).filter_map(|input| self.constants.get(input));
-        for numbers in constants.filter(|numbers| !numbers.is_empty()) {
-            let elements = numbers.iter().map(|number| u128::from(number.unsigned_abs().max(1))).try_fold(1_u128, u128::checked_mul);
-            let elements = elements.unwrap_or(u128::MAX);
-            if elements > u128::from(self.limits.elements) {
-                let (node, op) = (maker.node.clone(), maker.op.clone());
-                return Err(Rejection::HugeTensor { node, op, elements, allowed: self.limits.elements });
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Reads and judges a `TensorProto`: its data must be in it and be as much as its shape says.
-fn tensor(value: Value<'_>, node: &str) -> Result<Tensor, Rejection> {
-    let (mut name, mut shape, mut element) = (node.to_string(), Vec::new(), 0);
-    let (mut raw, mut typed, mut external, mut location) = (None, 0_u64, false, String::new());
-    let mut numbers = Vec::new();
-    let mut fields = Fields::of(value.bytes());
-    let at = broken("tensors");
-    let mut read = || -> Result<(), Broken> {
-        while let Some((number, value)) = fields.next_field()? {
-            match (number, value) {
-                (1, value) => integers(value, &mut shape)?,
-                (2, value) => element = value.number(),
-                (4 | 5 | 10 | 11, value) => typed += packed(value, number)?,
-                (6, _) => typed += 1,
-                (7, value) => {
-                    typed += packed(value, number)?;
-                    integers(value, &mut numbers)?;
-                }
-                (8, value) => name = printable(&value.text()),
-                (9, value) => raw = Some(value.bytes()),
-                (13, value) => {
-                    external = true;
-                    let (key, text) = entry(value)?;
-                    if key == "location" {
-                        location = printable(&text);
-                    }
-                }
-                (14, value) => external |= value.number() == 1,
-                _ => {}
-            }
-        }
-        Ok(())
-    };
-    read().map_err(at)?;
-    if external {
-        return Err(Rejection::ExternalData { tensor: name, location });
-    }
-    let elements = shape.iter().try_fold(1_u64, |product, dim| product.checked_mul(u64::try_from(*dim).ok()?));
-    let bytes = raw.map_or(0, |raw| raw.len() as u64);
-    let fits = match (elements, raw, element_bytes(element)) {
-        (Some(elements), Some(raw), Some(each)) => elements.checked_mul(each) == Some(raw.len() as u64),
-        (Some(elements), None, _) => elements == typed,
-        _ => false,
-    };
-    if !fits {
-        return Err(Rejection::TensorShape { tensor: name, shape, bytes: bytes.max(typed) });
-    }
-    if let Some(raw) = raw.filter(|_| element == INT64) {
-        let words = raw.chunks_exact(8).take(SHAPE_NUMBERS).filter_map(|word| Some(i64::from_le_bytes(word.try_into().ok()?)));
-        numbers = words.collect();
-    }
-    // Longer ones are data and no shape.
-    if elements.is_some_and(|elements| elements > SHAPE_NUMBERS as u64) {
-        numbers.clear();
-    }
-    Ok(Tensor { name, numbers })
-}
-
-/// Adds the integers of a repeated field, packed or not; a few more than shapes have are enough.
-fn integers(value: Value<'_>, to: &mut Vec<i64>) -> Result<(), Broken> {
-    match value {
-        Value::Bytes(bytes) => {
-            let mut fields = Fields::of(bytes);
-            while let Some(number) = fields.next_varint()? {
-                if to.len() <= SHAPE_NUMBERS {
-                    to.push(number.cast_signed());
-                }
-            }
-        }
-        other if to.len() <= SHAPE_NUMBERS => to.push(other.number().cast_signed()),
-        _ => {}
-    }
-    Ok(())
-}
-
-/// How many numbers a repeated field brings.
-fn packed(value: Value<'_>, field: u64) -> Result<u64, Broken> {
-    let Value::Bytes(bytes) = value else { return Ok(1) };
-    match field {
-        4 => Ok(bytes.len() as u64 / 4),
-        10 => Ok(bytes.len() as u64 / 8),
-        // A variable number ends with the byte that has no top bit.
-        _ => Ok(bytes.iter().filter(|byte| **byte & 0x80 == 0).count() as u64),
-    }
-}
-
-const fn element_bytes(element: u64) -> Option<u64> {
-    match element {
-        2 | 3 | 9 => Some(1),
-        4 | 5 | 10 | 16 => Some(2),
-        1 | 6 | 12 => Some(4),
-        7 | 11 | 13 => Some(8),
-        _ => None,
+        held.extend([whole, parts]);
+        Ok(if op == "Constant" { held } else { Vec::new() })
     }
 }
 
@@ -331,25 +228,4 @@ fn tensor_kind(value: Value<'_>) -> Result<PortKind, Broken> {
         }
     }
     Ok(PortKind::Tensor(element, dims))
-}
-
-/// The name of a `SparseTensorProto`: that of its values.
-fn sparse_name(value: Value<'_>) -> Result<String, Broken> {
-    let mut fields = Fields::of(value.bytes());
-    while let Some((number, value)) = fields.next_field()? {
-        if number == 1 {
-            let mut values = Fields::of(value.bytes());
-            while let Some((number, value)) = values.next_field()? {
-                if number == 8 {
-                    return Ok(printable(&value.text()));
-                }
-            }
-        }
-    }
-    Ok(String::new())
-}
-
-/// A foreign name that can be shown: short, without control characters.
-fn printable(name: &str) -> String {
-    name.chars().take(80).map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }

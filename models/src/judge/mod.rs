@@ -3,8 +3,10 @@
 //! The file is walked as protobuf, field by field, and never trusted: sizes are checked against the bytes that are there, nothing is
 //! followed to another file, nothing is allocated by what the file claims. Field numbers: `onnx/onnx.proto` of ONNX 1.20.
 
+mod constant;
 mod graph;
 mod rejection;
+mod tensor;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -23,6 +25,12 @@ pub struct Limits {
     pub bytes: u64,
     /// Nodes of the graph.
     pub nodes: usize,
+    /// Initialisers of the graph.
+    pub tensors: usize,
+    /// Dimensions of a tensor.
+    pub dimensions: usize,
+    /// Names in the graph: inputs, outputs and attributes of its nodes, its own, and what it says of values between.
+    pub names: usize,
     /// Elements of a tensor that a node makes by itself.
     pub elements: u64,
     /// Whether Loop, Scan and If are allowed.
@@ -31,7 +39,8 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: 64 << 20, nodes: 5_000, elements: 4 << 20, control_flow: false }
+        let (nodes, tensors, names) = (5_000, 10_000, 100_000);
+        Self { bytes: 64 << 20, nodes, tensors, dimensions: 16, names, elements: 4 << 20, control_flow: false }
     }
 }
 
@@ -88,7 +97,7 @@ pub fn judge(bytes: &[u8], limits: &Limits) -> Result<Facts, Rejection> {
     if let Some(found) = other_kind(bytes) {
         return Err(Rejection::Mislabelled { found });
     }
-    let (mut facts, mut graph, mut functions, mut training, mut versioned) = (Facts::default(), None, 0, 0, false);
+    let (mut facts, mut graph, mut functions, mut training, mut versions) = (Facts::default(), None, 0, 0, 0);
     let mut fields = Fields::of(bytes);
     while let Some((number, value)) = fields.next_field().map_err(broken("model"))? {
         match number {
@@ -96,7 +105,7 @@ pub fn judge(bytes: &[u8], limits: &Limits) -> Result<Facts, Rejection> {
             // Protobuf would merge the two: what is judged must be all that runs.
             7 if graph.is_some() => return Err(Rejection::Broken { part: "model", at: fields.at(), what: "a second graph" }),
             7 => graph = Some(value.bytes()),
-            8 => versioned = true,
+            8 => versions += 1,
             14 => {
                 let (key, text) = entry(value).map_err(broken("metadata"))?;
                 facts.metadata.insert(key, text);
@@ -106,6 +115,9 @@ pub fn judge(bytes: &[u8], limits: &Limits) -> Result<Facts, Rejection> {
             _ => {}
         }
     }
+    if versions > limits.names || facts.metadata.len() > limits.names {
+        return Err(Rejection::TooManyNames { allowed: limits.names });
+    }
     if functions > 0 {
         return Err(Rejection::Functions { count: functions });
     }
@@ -114,7 +126,7 @@ pub fn judge(bytes: &[u8], limits: &Limits) -> Result<Facts, Rejection> {
     }
     let graph = graph.filter(|graph| !graph.is_empty()).ok_or(Rejection::Empty { what: "graph" })?;
     // It stands behind the graph: a file that was cut between two fields lacks it.
-    if !versioned {
+    if versions == 0 {
         return Err(Rejection::Empty { what: "operator set" });
     }
     Graph::read(graph, limits)?.into_facts(facts)

@@ -71,6 +71,26 @@ pub enum Rejection {
         /// The limit.
         allowed: usize,
     },
+    /// Too many initialisers.
+    #[error("the graph has more than {allowed} initialisers: store the weights in fewer and larger tensors")]
+    TooManyTensors {
+        /// The limit.
+        allowed: usize,
+    },
+    /// A tensor of too many dimensions.
+    #[error("tensor `{tensor}` has more than {allowed} dimensions: reshape it before the export")]
+    TooManyDimensions {
+        /// The tensor.
+        tensor: String,
+        /// The limit.
+        allowed: usize,
+    },
+    /// Too many names of anything.
+    #[error("the graph names more than {allowed} inputs, outputs, attributes and values: export a smaller model")]
+    TooManyNames {
+        /// The limit.
+        allowed: usize,
+    },
     /// Scores that differ from run to run.
     #[error("node `{node}` is `{op}`: a model must score the same row the same each time; export it in evaluation mode")]
     Random {
@@ -144,6 +164,9 @@ impl Rejection {
             Self::Functions { .. } => "functions",
             Self::ControlFlow { .. } => "control-flow",
             Self::TooManyNodes { .. } => "too-many-nodes",
+            Self::TooManyTensors { .. } => "too-many-tensors",
+            Self::TooManyDimensions { .. } => "dimensions",
+            Self::TooManyNames { .. } => "too-many-names",
             Self::Random { .. } => "random",
             Self::TensorShape { .. } => "tensor-shape",
             Self::HugeTensor { .. } => "huge-tensor",

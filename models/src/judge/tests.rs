@@ -137,6 +137,67 @@ fn a_small_constant_makes_no_huge_tensor() {
 }
 
 #[test]
+fn a_shape_is_found_in_every_form_and_behind_what_passes_it_on() {
+    let node = |op: &str, inputs: &[&str], output: &str| {
+        inputs.iter().fold(new(), |node, input| node.bytes(1, input.as_bytes())).bytes(2, output.as_bytes()).bytes(4, op.as_bytes())
+    };
+    let constant = |output: &str, attribute: Message| node("Constant", &[], output).message(5, attribute);
+    let packed = |numbers: &[u64]| {
+        let mut all = new();
+        numbers.iter().for_each(|number| all.varint(*number));
+        all.0
+    };
+    let maker = || node("ConstantOfShape", &["shape"], "z");
+    let float = |value: f32| value.to_le_bytes();
+    let forms = [
+        new().bytes(1, b"value_int").number(3, 1 << 33),
+        new().bytes(1, b"value_ints").bytes(8, &packed(&[1 << 20, 1 << 20])),
+        new().bytes(1, b"value_ints").number(8, 1 << 20).number(8, 1 << 20),
+        new().bytes(1, b"value_floats").bytes(7, &[float(1e6), float(1e6)].concat()),
+        // A small tensor beside it hides nothing.
+        new().bytes(1, b"value").message(5, tensor_of("t", &[1], &[1.0])).number(8, 1 << 33),
+        // More numbers than any shape has.
+        new().bytes(1, b"value_ints").bytes(8, &packed(&[2; 70])),
+    ];
+    for (at, form) in forms.into_iter().enumerate() {
+        let bytes = graph_with(|graph| graph.message(1, constant("shape", form)).message(1, maker()));
+        assert_eq!(refused(&bytes).class(), "huge-tensor", "form {at}");
+    }
+    // Behind nodes that pass it on, which may stand in any order.
+    let ints = |numbers: &[u64]| new().bytes(1, b"value_ints").bytes(8, &packed(numbers));
+    let through = |graph: Message| {
+        let graph = graph.message(1, maker()).message(1, node("Concat", &["b", "b"], "shape")).message(1, node("Cast", &["a"], "b"));
+        graph.message(1, constant("a", ints(&[1 << 20])))
+    };
+    assert!(matches!(refusal_of(through), Rejection::HugeTensor { elements, .. } if elements == 1 << 40));
+    // One factor behind the other.
+    let tiles = |graph: Message| {
+        let graph = graph.message(1, constant("by", ints(&[1, 1_000])));
+        (0..3).fold(graph, |graph, at| graph.message(1, node("Tile", &[&format!("t{at}"), "by"], &format!("t{}", at + 1))))
+    };
+    assert_eq!(refusal_of(tiles).class(), "huge-tensor");
+    let harmless = graph_with(|graph| graph.message(1, constant("shape", ints(&[3, 4]))).message(1, maker()));
+    judge(&harmless, &Limits::default()).unwrap();
+}
+
+#[test]
+fn what_the_file_counts_is_bounded_before_anything_is_made_of_it() {
+    let many = refusal_of(|graph| (0..10_001).fold(graph, |graph, at| graph.message(5, tensor_of(&at.to_string(), &[0], &[]))));
+    assert_eq!(many, Rejection::TooManyTensors { allowed: 10_000 });
+    assert_eq!(many.class(), "too-many-tensors");
+    let deep = refusal_of(|graph| graph.message(5, tensor_of("w", &[1; 17], &[0.0])));
+    assert_eq!(deep, Rejection::TooManyDimensions { tensor: "w".into(), allowed: 16 });
+    // Beyond the numbers that are kept a dimension would not be seen.
+    let hidden: Vec<u64> = [1; 65].into_iter().chain([1 << 40]).collect();
+    assert_eq!(refusal_of(|graph| graph.message(5, tensor_of("w", &hidden, &[0.0]))).class(), "dimensions");
+    let wide = (0..100_001).fold(node_of("Sum", ""), |node, _| node.bytes(1, b"x"));
+    assert_eq!(refusal_of(|graph| graph.message(1, wide)).class(), "too-many-names");
+    assert_eq!(refusal_of(|graph| (0..100_001).fold(graph, |graph, _| graph.message(13, new()))).class(), "too-many-names");
+    let versions = (0..100_001).fold(Message(graph_with(|graph| graph)), |model, _| model.message(8, new()));
+    assert_eq!(refused(&versions.0).class(), "too-many-names");
+}
+
+#[test]
 fn cut_or_changed_files_are_refused_and_never_panic() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/classifier.onnx");
     let bytes = std::fs::read(path).unwrap();

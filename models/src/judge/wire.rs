@@ -16,8 +16,8 @@ pub struct Broken {
 pub enum Value<'a> {
     /// A number of variable length.
     Varint(u64),
-    /// Four or eight bytes, which nothing here needs.
-    Fixed,
+    /// Four or eight bytes.
+    Fixed(&'a [u8]),
     /// A message, a text, bytes or packed numbers.
     Bytes(&'a [u8]),
 }
@@ -51,12 +51,12 @@ impl<'a> Fields<'a> {
         let tag = self.varint()?;
         let value = match tag & 7 {
             0 => Value::Varint(self.varint()?),
-            1 => self.skip(8)?,
+            1 => Value::Fixed(self.take(8)?),
             2 => {
                 let length = usize::try_from(self.varint()?).map_err(|_| self.broken("a length that no file has"))?;
                 Value::Bytes(self.take(length)?)
             }
-            5 => self.skip(4)?,
+            5 => Value::Fixed(self.take(4)?),
             _ => return Err(self.broken("a field of a kind that ONNX does not have")),
         };
         // Parsers differ in what they make of longer tags; two readings of one file must not be possible.
@@ -87,10 +87,6 @@ impl<'a> Fields<'a> {
         Err(self.broken("a number of more than ten bytes"))
     }
 
-    fn skip(&mut self, length: usize) -> Result<Value<'a>, Broken> {
-        self.take(length).map(|_| Value::Fixed)
-    }
-
     fn take(&mut self, length: usize) -> Result<&'a [u8], Broken> {
         let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len());
         let part = end.and_then(|end| self.bytes.get(self.at..end)).ok_or_else(|| self.broken("the end in the middle of a field"))?;
@@ -108,7 +104,7 @@ impl<'a> Value<'a> {
     pub const fn bytes(self) -> &'a [u8] {
         match self {
             Self::Bytes(bytes) => bytes,
-            Self::Varint(_) | Self::Fixed => &[],
+            Self::Varint(_) | Self::Fixed(_) => &[],
         }
     }
 
@@ -116,7 +112,7 @@ impl<'a> Value<'a> {
     pub const fn number(self) -> u64 {
         match self {
             Self::Varint(number) => number,
-            Self::Bytes(_) | Self::Fixed => 0,
+            Self::Bytes(_) | Self::Fixed(_) => 0,
         }
     }
 
