@@ -13,7 +13,7 @@ use crate::forest::{Forest, Row};
 use crate::loader::ModelState;
 use crate::onnx::Onnx;
 use crate::repository::ModelPolicy;
-use crate::score::{Asked, Attribution, Lane, ModelScore, Role, Scores};
+use crate::score::{Absent, Asked, Attribution, Lane, ModelScore, Role, Scores};
 use crate::slot::{Loaded, Slot, Standing};
 
 /// A model that could not be loaded; the others serve without it.
@@ -159,9 +159,10 @@ impl Bundle {
         self.calibrations.iter().map(|((model, version), table)| (&**model, *version, &**table))
     }
 
-    /// The versions that only watch and have no calibration yet.
-    pub fn uncalibrated_shadows(&self) -> impl Iterator<Item = (Arc<str>, u32)> {
-        let waiting = self.slots.iter().flat_map(|slot| &slot.shadows).filter(|loaded| !loaded.is_calibrated());
+    /// The versions in shadow or on trial that have no calibration yet.
+    pub fn uncalibrated_rivals(&self) -> impl Iterator<Item = (Arc<str>, u32)> {
+        let rivals = self.slots.iter().flat_map(|slot| slot.shadows.iter().chain(slot.canary.as_ref().map(|trial| &trial.loaded)));
+        let waiting = rivals.filter(|loaded| !loaded.is_calibrated());
         waiting.map(|loaded| (loaded.name.clone(), loaded.version))
     }
 
@@ -200,14 +201,14 @@ impl Bundle {
         scores
     }
 
-    /// The scores of one row with every version in shadow or on trial, each beside its champion's; with `previous`, also the champion
-    /// beside the version before it. Scores everything anew: meant for a thread that nobody waits for.
-    pub fn rivals(&self, vector: &FeatureVector, lane: Lane, previous: bool) -> Vec<Rival> {
+    /// The scores of one row with every version in shadow or on trial, each beside its champion's; of a model on probation also the
+    /// champion's beside that of the version before it. Scores everything anew: meant for a thread that nobody waits for.
+    pub fn rivals(&self, vector: &FeatureVector, lane: Lane, on_probation: impl Fn(&str) -> bool) -> Vec<Rival> {
         let mut rivals = Vec::new();
         let asked = Asked { lane, ..Asked::default() };
         for slot in &self.slots {
             let score = |loaded: &Loaded| loaded.score(vector, &asked).map(|raw| loaded.part(raw, Role::Champion));
-            let before = slot.previous.as_ref().filter(|_| previous);
+            let before = slot.previous.as_ref().filter(|_| on_probation(&slot.name));
             let trial = slot.canary.iter().map(|trial| (&trial.loaded, Role::Canary));
             let watching: Vec<_> = slot.shadows.iter().map(|loaded| (loaded, Role::Shadow)).chain(trial).collect();
             if watching.is_empty() && before.is_none() {
@@ -230,15 +231,19 @@ impl Bundle {
 
     /// Why the versions that count scored this row as they did: at most five features a model, the largest part first. Each of them
     /// alone, set to its usual value, lowers the raw score. Meant for rows above the alert threshold: it scores the row several times.
-    pub fn explain(&self, vector: &FeatureVector, scores: &Scores, lane: Lane) -> Vec<Attribution> {
-        let mut out = Vec::new();
+    /// A version listed in [`Asked::unexplained`] is not asked; one that gives no reasons is listed in what leaves.
+    pub fn explain(&self, vector: &FeatureVector, scores: &Scores, asked: &Asked<'_>) -> (Vec<Attribution>, Vec<Absent>) {
+        let (mut out, mut absent) = (Vec::new(), Vec::new());
         for part in scores.parts.iter().filter(|part| part.role.counts()) {
             let found = self.slot(&part.model).and_then(|slot| slot.loaded().find(|loaded| loaded.version == part.version));
-            if let Some(loaded) = found {
-                out.extend(crate::explain::explain(loaded, vector, part.raw, lane));
+            let Some(loaded) = found else { continue };
+            let known = asked.unexplained.iter().find(|known| known.version == part.version && known.model == part.model);
+            match known.map_or_else(|| crate::explain::explain(loaded, vector, part.raw, asked.lane), |known| Err(known.clone())) {
+                Ok(reasons) => out.extend(reasons),
+                Err(why) => absent.push(why),
             }
         }
-        out
+        (out, absent)
     }
 
     /// The same bundle with one version's calibration replaced: from then on its score counts. It is kept for a version that plays no

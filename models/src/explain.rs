@@ -7,7 +7,7 @@ use telltale_features::vector::FeatureVector;
 
 use crate::bundle::{Engine, Model, Values, narrow};
 use crate::forest::{Forest, Row};
-use crate::score::{Attribution, Lane};
+use crate::score::{Absent, Attribution, Lane};
 use crate::slot::Loaded;
 
 /// Most features named for one model.
@@ -18,7 +18,9 @@ const CANDIDATES: usize = 12;
 /// An input and by how much the score falls with it at its usual value.
 type Fall = (usize, f64);
 
-pub(crate) fn explain(loaded: &Loaded, vector: &FeatureVector, raw: f64, lane: Lane) -> Vec<Attribution> {
+/// # Errors
+/// Why there are no reasons: a contained model may have been too slow or have lost its worker.
+pub(crate) fn explain(loaded: &Loaded, vector: &FeatureVector, raw: f64, lane: Lane) -> Result<Vec<Attribution>, Absent> {
     let model = &*loaded.model;
     let row = model.row(vector);
     let unusual = unusual(model, &row);
@@ -26,10 +28,7 @@ pub(crate) fn explain(loaded: &Loaded, vector: &FeatureVector, raw: f64, lane: L
         Engine::Forest(forest) => forest_falls(forest, &row, &unusual, raw),
         engine => match engine.raws(replaced(&row, &unusual), unusual.len(), lane) {
             Ok(scores) => unusual.iter().zip(scores).map(|((input, _), score)| (*input, raw - score)).collect(),
-            Err(problem) => {
-                tracing::warn!(model = &*loaded.name, problem, "no reasons");
-                Vec::new()
-            }
+            Err(problem) => return Err(Absent { model: loaded.name.clone(), version: loaded.version, problem }),
         },
     };
     falls.retain(|(_, fall)| *fall > 0.0);
@@ -42,7 +41,7 @@ pub(crate) fn explain(loaded: &Loaded, vector: &FeatureVector, raw: f64, lane: L
         let value = vector.get(input.feature);
         Some(Attribution { model: loaded.name.clone(), feature: input.feature, value, usual: input.usual, share: fall / all })
     };
-    falls.into_iter().filter_map(name).collect()
+    Ok(falls.into_iter().filter_map(name).collect())
 }
 
 /// The inputs that are not at their usual value, with that value.

@@ -39,6 +39,8 @@ pub struct Asked<'a> {
     pub lane: Lane,
     /// Versions that gave no score when this row was scored before: they are not asked again.
     pub absent: &'a [Absent],
+    /// Versions that gave no reasons when this row was scored before: they are not asked for any.
+    pub unexplained: &'a [Absent],
 }
 
 /// The score of one model.
@@ -54,6 +56,13 @@ pub struct ModelScore {
     pub calibrated: Calibrated,
     /// Whether the score may count towards a verdict.
     pub role: Role,
+}
+
+impl ModelScore {
+    /// Whether it means something on this site yet.
+    pub const fn is_calibrated(&self) -> bool {
+        !matches!(self.calibrated, Calibrated::Calibrating { .. })
+    }
 }
 
 /// What a raw score means.

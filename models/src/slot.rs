@@ -57,9 +57,11 @@ impl Slot {
         self.champion.iter_mut().chain(&mut self.previous).chain(trial).chain(&mut self.shadows)
     }
 
-    /// Adds the score of the version that answers: trial, champion, previous.
+    /// Adds the score of the version that answers: trial, champion, previous. A version on trial that is not calibrated yet answers nobody:
+    /// its points would be none, and the champion's would be missing.
     pub(crate) fn score(&self, vector: &FeatureVector, asked: &Asked<'_>, scores: &mut Scores) {
-        let trial = self.canary.as_ref().filter(|trial| asked.actor.is_some_and(|actor| mixed(actor, &self.name) < trial.below));
+        let trial = self.canary.as_ref().filter(|trial| trial.loaded.is_calibrated());
+        let trial = trial.filter(|trial| asked.actor.is_some_and(|actor| mixed(actor, &self.name) < trial.below));
         let trial = trial.map(|trial| (&trial.loaded, Role::Canary));
         let champion = self.champion.as_ref().map(|loaded| (loaded, Role::Champion));
         let previous = self.previous.as_ref().filter(|_| self.state.policy.fallback == Fallback::Previous);

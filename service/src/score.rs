@@ -92,6 +92,8 @@ pub struct Assessed {
     pub combined: Combined,
     /// Why; empty below the alert threshold.
     pub attributions: Vec<Attribution>,
+    /// Versions that should have given reasons and did not: which they are depends on the moment, so replay repeats it from here.
+    pub unexplained: Vec<Absent>,
 }
 
 /// A transaction behind the door and its fields: read out once, for the filters, the features and the rules.
@@ -145,7 +147,7 @@ impl<S: Store> Engine<S> {
         fields.move_to(history.event_time);
         let vector = self.schema.extract_of(&fields, &history); // one row of numbers
         watch.lap(|timings| &mut timings.extract_us);
-        let assessed = self.assess(&force, vector, &self.asked(&admitted, lane, &[])); // what the models say
+        let assessed = self.assess(&force, vector, &self.asked(&admitted, lane)); // what the models say
         watch.lap(|timings| &mut timings.score_us);
         let (decision, decided) = match history.claim {
             Claim::Lost(_) => self.consider(&force, (&admitted, &fields), &assessed, history.moment).await, // another scorer's
@@ -198,14 +200,16 @@ impl<S: Store> Engine<S> {
             self.calibrator.lock().annotate(&mut scores);
         }
         let combined = force.policy.combine(&scores);
-        let attributions = if combined.alert { force.bundle.explain(&vector, &scores, asked.lane) } else { Vec::new() };
-        Assessed { vector, scores, combined, attributions }
+        let (attributions, unexplained) = if combined.alert { force.bundle.explain(&vector, &scores, asked) } else { Default::default() };
+        let said = |one: &Absent| format!("model `{}` gave no reasons: {}", one.model, one.problem);
+        scores.degraded.extend(unexplained.iter().map(said));
+        Assessed { vector, scores, combined, attributions, unexplained }
     }
 
     /// How a transaction's row is to be scored: trials go by the first of its subjects that stands for one actor.
-    pub fn asked<'a>(&self, admitted: &Admitted, lane: Lane, absent: &'a [Absent]) -> Asked<'a> {
+    pub fn asked(&self, admitted: &Admitted, lane: Lane) -> Asked<'static> {
         let actor = admitted.subjects.iter().find(|subject| self.calibrator_options.actors.contains(&subject.id.kind));
-        Asked { actor: actor.map(|subject| subject.id.key.low64()), lane, absent }
+        Asked { actor: actor.map(|subject| subject.id.key.low64()), lane, ..Asked::default() }
     }
 
     /// Decides under the entities' locks; levels, buckets and marks change in the same section.
@@ -245,6 +249,7 @@ impl<S: Store> Engine<S> {
                 epoch: scored.force.epoch.0,
                 vector: verdict::vector_digest(&scored.assessed.vector).to_vec().into(),
                 absent: convert::absent_to_journal(&scored.assessed.scores.absent),
+                unexplained: convert::absent_to_journal(&scored.assessed.unexplained),
             })
         });
     }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::repository::{FeatureIndex, Repository};
 use crate::table::Table;
-use crate::{Bundle, Calibrated, Lane};
+use crate::{Asked, Bundle, Calibrated, Lane};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use telltale_features::vector::FeatureVector;
@@ -70,7 +70,7 @@ fn reasons_of_an_onnx_model_are_true() {
             continue;
         }
         alerts += 1;
-        let reasons = bundle.explain(&row, &scores, Lane(0));
+        let reasons = bundle.explain(&row, &scores, &Asked::default()).0;
         let Some(top) = reasons.first() else { continue };
         let mut values = row.values.to_vec();
         values[top.feature.index()] = top.usual;

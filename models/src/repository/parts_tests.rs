@@ -48,6 +48,51 @@ fn a_trial_sticks_to_its_share_of_the_entities() {
 }
 
 #[test]
+fn a_trial_of_a_version_that_is_not_calibrated_answers_nobody_and_learns() {
+    let folder = tempfile::tempdir().unwrap();
+    let shipped = three(folder.path(), RuntimeOptions::default());
+    let loader = Loader::new(shipped.repository().clone(), index(), RuntimeOptions::default());
+    let table = || conformal(&(0..500).map(|n| f64::from(n) / 1000.0).collect::<Vec<_>>()).unwrap();
+    loader.repository().step("odd", Step::Promote(1), &author()).unwrap();
+    // As `policy.toml` edited by hand, or a restart without a journal, has it.
+    loader.repository().step("odd", Step::Canary(2, 100.0), &author()).unwrap();
+    let bundle = loader.bundle().unwrap().with_calibration("odd", 1, table()).unwrap();
+    assert_eq!(version(&bundle, 7), (1, Role::Champion), "points would be missing");
+    assert_eq!(bundle.uncalibrated_rivals().collect::<Vec<_>>(), [(Arc::from("odd"), 2)]);
+    let rivals = bundle.rivals(&vector([0.5; 4]), Lane(0), |_| false);
+    assert!(rivals[0].score.as_ref().is_ok_and(|score| !score.is_calibrated()), "{rivals:?}");
+    let calibrated = bundle.with_calibration("odd", 2, table()).unwrap();
+    assert_eq!((version(&calibrated, 7), calibrated.uncalibrated_rivals().count()), ((2, Role::Canary), 0));
+}
+
+#[test]
+fn reasons_that_were_missing_are_missing_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let loader = three(folder.path(), RuntimeOptions::default());
+    loader.repository().step("odd", Step::Promote(1), &author()).unwrap();
+    let (bundle, row) = (loader.bundle().unwrap(), vector([9.0, -9.0, 9.0, 0.5]));
+    let scores = bundle.score(&row, Lane(0));
+    let (reasons, absent) = bundle.explain(&row, &scores, &Asked::default());
+    assert!(!reasons.is_empty() && absent.is_empty());
+    let then = [Absent { model: Arc::from("odd"), version: 1, problem: "no answer within 50 ms".into() }];
+    let again = bundle.explain(&row, &scores, &Asked { unexplained: &then, ..Asked::default() });
+    assert_eq!(again, (Vec::new(), then.to_vec()));
+}
+
+#[test]
+fn only_a_model_on_probation_is_compared_with_what_was_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let loader = three(folder.path(), RuntimeOptions::default());
+    for version in [1, 2] {
+        loader.repository().step("odd", Step::Promote(version), &author()).unwrap();
+    }
+    let bundle = loader.bundle().unwrap();
+    assert_eq!(bundle.rivals(&vector([0.5; 4]), Lane(0), |model| model == "other").len(), 0);
+    let rivals = bundle.rivals(&vector([0.5; 4]), Lane(0), |model| model == "odd");
+    assert_eq!((rivals.len(), rivals[0].version, rivals[0].baseline), (1, 2, 1));
+}
+
+#[test]
 fn the_previous_version_answers_for_one_that_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let loader = three(folder.path(), RuntimeOptions::default());

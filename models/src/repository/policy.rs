@@ -90,6 +90,15 @@ impl Step {
         }
     }
 
+    /// Whether it only ends what a version was allowed to do.
+    pub fn takes_back(self) -> bool {
+        match self {
+            Self::Rollback | Self::Shadow(_, false) => true,
+            Self::Canary(_, percent) => percent == 0.0,
+            Self::Promote(_) | Self::Shadow(_, true) => false,
+        }
+    }
+
     /// The version that it names.
     pub const fn version(self) -> Option<u32> {
         match self {

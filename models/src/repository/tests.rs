@@ -1,7 +1,7 @@
 use super::*;
 use crate::calibration::conformal;
 use crate::forest::{self, Branch, Forest, Row, Trees};
-use crate::{Calibrated, Lane, Role};
+use crate::{Asked, Calibrated, Lane, Role};
 use rand::{RngExt, SeedableRng};
 use std::fs;
 use std::sync::Arc;
@@ -240,7 +240,7 @@ fn reasons_are_true() {
             continue;
         }
         alerts += 1;
-        let reasons = bundle.explain(&vector(row), &scores, Lane(0));
+        let reasons = bundle.explain(&vector(row), &scores, &Asked::default()).0;
         assert!(reasons.len() <= 5 && (reasons.iter().map(|reason| reason.share).sum::<f64>() - 1.0).abs() < 1e-9);
         let Some(top) = reasons.first() else { continue };
         assert_eq!(top.value, row[top.feature.index()]);

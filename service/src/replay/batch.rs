@@ -11,7 +11,7 @@ use telltale_features::entity::EntityId;
 use telltale_features::event::EntityEvents;
 use telltale_features::store::embedded::{EPOCH, Step};
 use telltale_features::store::{History, Moment, Order};
-use telltale_models::{Finished, Lane};
+use telltale_models::{Asked, Finished, Lane};
 use telltale_proto::journal::v1 as journal;
 use telltale_proto::{json, v1};
 
@@ -221,8 +221,12 @@ impl Batch {
         let engine = &self.engine;
         in_parallel(work, self.threads, |lane, (decide, admitted, history)| {
             let vector = engine.schema.extract(&admitted, &history);
-            let absent = decide.recorded.as_ref().map(|recorded| convert::absent_from_journal(&recorded.absent)).unwrap_or_default();
-            let assessed = engine.assess(&decide.force, vector, &engine.asked(&admitted, lane, &absent));
+            let then = |list: fn(&journal::Decided) -> &[journal::ModelAbsent]| {
+                decide.recorded.as_ref().map(|recorded| convert::absent_from_journal(list(recorded))).unwrap_or_default()
+            };
+            let (absent, unexplained) = (then(|recorded| &recorded.absent), then(|recorded| &recorded.unexplained));
+            let asked = Asked { absent: &absent, unexplained: &unexplained, ..engine.asked(&admitted, lane) };
+            let assessed = engine.assess(&decide.force, vector, &asked);
             (decide, admitted, history, assessed)
         })
     }

@@ -46,6 +46,9 @@ pub enum CallError {
     /// There is no repository.
     #[error("this scorer has no model repository; start it with `--models FOLDER` or set `models.path`")]
     NoRepository,
+    /// A change of models is in force and could not be saved.
+    #[error("{0}")]
+    Unsaved(String),
     /// Something could not be saved.
     #[error("the decision could not be saved: {0}")]
     Save(#[from] std::io::Error),
@@ -71,7 +74,7 @@ impl CallError {
                 ModelError::Invalid { .. } | ModelError::Data(_) | ModelError::Runtime(_) => Code::FailedPrecondition,
                 ModelError::Io { .. } => Code::Internal,
             },
-            Self::Save(_) => Code::Internal,
+            Self::Save(_) | Self::Unsaved(_) => Code::Internal,
         }
     }
 }

@@ -40,6 +40,7 @@ pub struct Metrics {
     /// Scores that a model was asked for and did not give.
     pub model_absent: IntCounter,
     shadow_dropped: IntGauge,
+    labels_dropped: IntGauge,
     standing: IntGaugeVec,
     remembered: IntGaugeVec,
     running: IntGauge,
@@ -110,6 +111,7 @@ impl Metrics {
             },
             model_absent: counter("telltale_model_absent_total", "Scores that a model was asked for and did not give.")?,
             shadow_dropped: gauge("telltale_shadow_dropped", "Transactions that models in shadow did not see for want of room.")?,
+            labels_dropped: gauge("telltale_shadow_labels_dropped", "Labels that no model in shadow saw for want of room.")?,
             standing: gauges("telltale_standing_decisions", "Standing decisions.", "origin")?,
             remembered: gauges("telltale_remembered", "What is remembered of transactions.", "what")?,
             running: gauge("telltale_running", "Transactions being scored.")?,
@@ -145,6 +147,7 @@ impl Metrics {
         self.standing.with_label_values(&["override"]).set(signed(overrides as u64));
         self.standing.with_label_values(&["rule"]).set(signed(denials as u64));
         self.shadow_dropped.set(signed(service.models.shadows.dropped()));
+        self.labels_dropped.set(signed(service.models.shadows.labels_dropped()));
         let store = engine.store.stats();
         self.entities.set(signed(store.entities.iter().sum()));
         self.entity_bytes.set(signed(store.bytes.iter().sum()));

@@ -206,7 +206,7 @@ impl Service {
         let context = self.context(&token, &label.transaction_id, None);
         let context = context.inspect_err(|_| self.memory.forget_report(&kind, &label.transaction_id))?;
         self.metrics.reports.with_label_values(&["label"]).inc();
-        self.models.shadows.labelled(&label.transaction_id, label.kind.name());
+        self.models.shadows.labelled(&label.transaction_id, label.kind.name(), self.engine.clock().now());
         if let Some(context) = context {
             self.engine.apply_label(&label, &context, self.engine.live()).await;
         }

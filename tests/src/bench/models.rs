@@ -6,7 +6,7 @@ use std::sync::Arc;
 use telltale_features::schema::Schema;
 use telltale_features::vector::FeatureVector;
 use telltale_models::contain::{Containment, Deadlines};
-use telltale_models::{Bundle, Lane, Repository, RuntimeOptions, Which};
+use telltale_models::{Asked, Bundle, Lane, Repository, RuntimeOptions, Which};
 use tokio::time::Instant;
 
 use super::{Failure, Row, median};
@@ -62,7 +62,7 @@ fn per_row(bundle: &Bundle, vector: &FeatureVector) -> f64 {
 
 fn per_reasons(bundle: &Bundle, vector: &FeatureVector) -> f64 {
     let scores = bundle.score(vector, Lane(0));
-    timed(ROWS / 20, || drop(std::hint::black_box(bundle.explain(vector, &scores, Lane(0)))))
+    timed(ROWS / 20, || drop(std::hint::black_box(bundle.explain(vector, &scores, &Asked::default()))))
 }
 
 /// Microseconds a call: the middle one of several runs.

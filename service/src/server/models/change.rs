@@ -1,7 +1,7 @@
 //! One change of which versions play which part: built aside, put in force by one pointer store, journalled, saved, audited.
 //!
 //! A change that brings something new is saved before it is in force, one that takes something back afterwards: what hurts must go at
-//! once, and what serves must survive a crash.
+//! once, even where nothing can be saved any more, and what serves must survive a crash.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,18 +55,21 @@ fn try_step(service: &Service, model: &str, step: Step, uncalibrated: bool, aske
         let line = AuditLine::new(&asker.author(service), step.name(), model, step.version());
         Ok(loader.repository().record(&AuditLine { policy: Some(next.clone()), ..line })?)
     };
-    let changed = if step == Step::Rollback {
-        let epoch = flip(service, &loader, &built, model, (&state, &asker.who));
-        let changed = Changed { epoch, took: started.elapsed() };
-        save()?;
-        changed
-    } else {
-        save()?;
+    let flip = || {
         let epoch = flip(service, &loader, &built, model, (&state, &asker.who));
         Changed { epoch, took: started.elapsed() }
     };
+    let (changed, saved) = if step.takes_back() {
+        let changed = flip();
+        let name = step.name();
+        let unsaved = |error| CallError::Unsaved(format!("`{name}` of model `{model}` is in force, but only until a restart: {error}"));
+        (changed, save().map_err(unsaved))
+    } else {
+        save()?;
+        (flip(), Ok(()))
+    };
     audit(service, asker, step.name(), &format!("{model}{}", step.version().map_or(String::new(), |version| format!(":{version}"))));
-    Ok(changed)
+    saved.map(|()| changed)
 }
 
 /// Puts what was built aside in force. Returns the epoch.
@@ -76,7 +79,7 @@ pub fn flip(service: &Service, loader: &Arc<Loader>, built: &Bundle, model: &str
     let epoch = engine.change(engine.live(), |force, _| Some((force.with_bundle(force.bundle.adopting(built, model)), record)));
     let bundle = Arc::clone(&engine.in_force().bundle);
     engine.restart_calibration();
-    service.models.shadows.follow(&bundle);
+    service.models.shadows.follow(&bundle, |_| true);
     loader.settle(&bundle);
     epoch.map_or(0, |epoch| epoch.0)
 }

@@ -18,7 +18,7 @@ pub struct Comparison {
     pub baseline: u32,
     /// When it began.
     pub since: Timestamp,
-    /// Transactions that both scored.
+    /// Transactions that both scored since the version is calibrated.
     pub transactions: u64,
     /// Transactions on which the version gave no score.
     pub errors: u64,

@@ -3,10 +3,11 @@
 //!
 //! Runs on a thread of its own: a model that takes its time holds up nothing.
 
-use std::collections::BTreeMap;
+mod files;
+mod patience;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
-use std::time::SystemTime;
 
 use telltale_models::intake::{Refusal, draft};
 use telltale_models::repository::{AuditLine, ModelPolicy, Origin, Step};
@@ -15,19 +16,21 @@ use telltale_models::{Loader, ModelError};
 use super::{Asker, LOOK, change, loader, yield_to_scoring};
 use crate::server::Service;
 use crate::server::errors::CallError;
+use files::{Found, Stamp};
+use patience::{Patience, Ready};
 
-/// Looks at which a file must not have changed before it is read.
-const STILL: u32 = 2;
-/// Looks after which a file that is not complete will not become so any more.
-const GIVEN_UP: u32 = 24;
-
-/// Size, time of the last change, and looks since it changed.
-type Seen = BTreeMap<PathBuf, (u64, Option<SystemTime>, u32)>;
+/// What became of a file.
+enum Taken {
+    /// It is a version, and out of the inbox.
+    Done,
+    /// Something failed that has nothing to do with the file: it stays.
+    Later(String),
+}
 
 /// Looks at the inbox until the server drains.
 pub fn run(service: &Weak<Service>) {
     yield_to_scoring(10);
-    let mut seen = Seen::new();
+    let (mut patience, mut recovered) = (Patience::default(), false);
     loop {
         std::thread::sleep(LOOK);
         let Some(service) = service.upgrade() else { return };
@@ -35,43 +38,35 @@ pub fn run(service: &Weak<Service>) {
             return;
         }
         if let Ok(loader) = loader(&service) {
-            look(&service, &loader, &mut seen);
+            let inbox = loader.repository().root().join("inbox");
+            if !std::mem::replace(&mut recovered, true) {
+                files::recover(&inbox);
+            }
+            look(&service, &loader, &inbox, &mut patience);
         }
     }
 }
 
-fn look(service: &Service, loader: &Arc<Loader>, seen: &mut Seen) {
-    let inbox = loader.repository().root().join("inbox");
+fn look(service: &Service, loader: &Arc<Loader>, inbox: &Path, patience: &mut Patience) {
     // No inbox: nothing to do.
-    let Ok(entries) = std::fs::read_dir(&inbox) else { return };
+    let Ok(entries) = std::fs::read_dir(inbox) else { return };
     let files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| is_model(path)).collect();
-    seen.retain(|path, _| files.contains(path));
+    patience.keep(&files);
     for path in files {
         let Ok(metadata) = path.symlink_metadata() else { continue };
-        if !metadata.is_file() {
-            quarantine(
-                service,
-                loader,
-                &path,
-                &refusal("name", "it is no plain file: copy the model itself into the inbox, no link and no folder"),
-            );
+        let ready = patience.look(&path, Stamp::of(&metadata));
+        if ready == Ready::No {
             continue;
         }
-        let now = (metadata.len(), metadata.modified().ok());
-        let (size, changed, still) = seen.entry(path.clone()).or_insert((now.0, now.1, 0));
-        if (*size, *changed) != now {
-            (*size, *changed, *still) = (now.0, now.1, 0);
-            continue;
-        }
-        *still += 1;
-        if *still < STILL {
-            continue;
-        }
-        let gives_up = *still >= GIVEN_UP;
-        match take(service, loader, &path, metadata.len()) {
-            Ok(()) => {}
-            Err(refusal) if refusal.maybe_incomplete && !gives_up => {}
+        let taken = match take(service, loader, &path) {
+            Err(refusal) if refusal.maybe_incomplete && ready != Ready::Last => continue,
             Err(refusal) => quarantine(service, loader, &path, &refusal),
+            Ok(taken) => taken,
+        };
+        if let Taken::Later(why) = taken
+            && patience.failed(&path)
+        {
+            tracing::error!(file = shown(&path), why, "a file stays in the inbox; it is tried again less and less often");
         }
     }
 }
@@ -85,13 +80,20 @@ fn refusal(class: &'static str, reason: impl Into<String>) -> Refusal {
 }
 
 /// Takes one file: publishes it and removes it from the inbox.
-fn take(service: &Service, loader: &Arc<Loader>, path: &Path, size: u64) -> Result<(), Refusal> {
+fn take(service: &Service, loader: &Arc<Loader>, path: &Path) -> Result<Taken, Refusal> {
     let limit = loader.options().limits.bytes;
-    if size > limit {
-        return Err(refusal("too-large", format!("the file has {size} bytes, allowed are {limit}: prune the model or use fewer trees")));
-    }
+    let (bytes, stamp) = match files::read(path, limit) {
+        Ok(Found::Plain(bytes, stamp)) => (bytes, stamp),
+        Ok(Found::TooLarge(size)) => {
+            let text = format!("the file has {size} bytes, allowed are {limit}: prune the model or use fewer trees");
+            return Err(refusal("too-large", text));
+        }
+        Ok(Found::Other) => {
+            return Err(refusal("name", "it is no plain file: copy the model itself into the inbox, no link and no folder"));
+        }
+        Err(error) => return Ok(Taken::Later(format!("it cannot be read: {error}"))),
+    };
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-    let bytes = std::fs::read(path).map_err(|error| refusal("io", format!("the file cannot be read: {error}")))?;
     let asker = Asker { who: "inbox".to_owned(), role: "operator", why: format!("`{}` was dropped", shown(path)) };
     // A server that was killed between publishing a file and clearing the inbox finds it again: it is the same version.
     let version = match loader.repository().holding(&stem, &bytes) {
@@ -99,15 +101,14 @@ fn take(service: &Service, loader: &Arc<Loader>, path: &Path, size: u64) -> Resu
         None => admit(service, loader, (&stem, bytes, Origin::Inbox), &asker)?,
     };
     if !put_in_shadow(service, &stem, version, asker) {
-        // The server ends, or too many changes wait: the file stays, and the next look takes it up again.
-        return Ok(());
-    }
-    // Last, so that a killed server has lost nothing.
-    if let Err(error) = std::fs::remove_file(path) {
-        tracing::error!(path = %path.display(), %error, "a model that was taken cannot be removed from the inbox");
+        return Ok(Taken::Later("the server ends, or too many changes of models wait".to_owned()));
     }
     tracing::info!(model = stem, version, "a model was taken from the inbox");
-    Ok(())
+    // Last, so that a killed server has lost nothing; a file that came under the same name meanwhile is another model.
+    Ok(match files::remove(path, stamp) {
+        Ok(_) => Taken::Done,
+        Err(error) => Taken::Later(format!("it is version {version} and cannot be removed: {error}")),
+    })
 }
 
 /// Has a version put in shadow by the models' thread and waits for that; a version that plays a part keeps it. False when it was not tried.
@@ -150,23 +151,28 @@ pub fn admit(
 }
 
 /// Moves a file out of the inbox, the reason beside it.
-fn quarantine(service: &Service, loader: &Loader, path: &Path, refusal: &Refusal) {
+fn quarantine(service: &Service, loader: &Loader, path: &Path, refusal: &Refusal) -> Taken {
     let folder = loader.repository().root().join(".quarantine");
     let time = service.engine.clock().now().micros();
     let name: String = shown(path).chars().filter(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(*letter)).take(80).collect();
     let place = folder.join(format!("{time}-{name}"));
+    let reason = place.with_extension("reason.txt");
     let moved = std::fs::create_dir_all(&folder)
-        .and_then(|()| std::fs::write(place.with_extension("reason.txt"), format!("{}: {}\n", refusal.class, refusal.reason)))
+        .and_then(|()| std::fs::write(&reason, format!("{}: {}\n", refusal.class, refusal.reason)))
         .and_then(|()| std::fs::rename(path, &place));
-    match moved {
-        Ok(()) => tracing::warn!(file = name, class = refusal.class, reason = refusal.reason, place = %place.display(), "quarantined"),
-        Err(error) => tracing::error!(file = name, %error, reason = refusal.reason, "a refused model cannot be moved out of the inbox"),
+    if let Err(error) = moved {
+        // A reason without its file would tell of nothing; it may not be there either.
+        std::fs::remove_file(&reason).ok();
+        let (class, reason) = (refusal.class, &refusal.reason);
+        return Taken::Later(format!("it is refused ({class}: {reason}) and cannot be moved to `{}`: {error}", folder.display()));
     }
+    tracing::warn!(file = name, class = refusal.class, reason = refusal.reason, place = %place.display(), "quarantined");
     let asker = Asker { who: "inbox".to_owned(), role: "operator", why: format!("{}: {}", refusal.class, refusal.reason) };
     let line = AuditLine::new(&asker.author(service), "quarantine", &name, None);
     if let Err(error) = loader.repository().record(&line) {
         tracing::error!(%error, "the repository's audit cannot be written");
     }
+    Taken::Done
 }
 
 /// A file's name, for messages.

@@ -9,6 +9,8 @@ mod compare;
 mod follow;
 mod guard;
 mod inbox;
+mod labels;
+mod probation;
 mod shadow;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};

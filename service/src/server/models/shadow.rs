@@ -3,8 +3,8 @@
 //! The answer never waits: when the queue is full the transaction is dropped here and counted. Versions in shadow and on trial are scored
 //! beside their champion, a champion for a while beside the version before it; one that does harm is taken back.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -12,12 +12,15 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use telltale_features::entity::Subjects;
 use telltale_features::store::Store;
+use telltale_features::time::Timestamp;
 use telltale_features::vector::FeatureVector;
-use telltale_models::repository::Step;
+use telltale_models::repository::{AuditLine, Step};
 use telltale_models::{Bundle, Calibrator, Lane, ModelScore, Rival, Role, Scores};
 
 use super::compare::{Comparison, Pair};
 use super::guard::{Window, differs};
+use super::labels::Labels;
+use super::probation::{Probation, Reign};
 use super::{Asker, change, yield_to_scoring};
 use crate::in_force::InForce;
 use crate::score::{Engine, Scored};
@@ -25,10 +28,8 @@ use crate::server::Service;
 
 /// Transactions that may wait.
 const QUEUE: usize = 1_024;
-/// Transactions for which a new champion is compared with the version before it.
-const PROBATION: u64 = 20_000;
-/// Transactions whose label may still come.
-const REMEMBERED: usize = 65_536;
+/// A champion that was promoted longer ago than this is not new at a restart, microseconds.
+const NEW_US: i64 = 3_600_000_000;
 /// How often an idle thread looks whether the server is still there.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -51,8 +52,8 @@ pub struct Shadows {
     queue: SyncSender<Box<Watched>>,
     waiting: Mutex<Option<Receiver<Box<Watched>>>>,
     dropped: AtomicU64,
-    /// Rows for which new champions are still compared with what was before them.
-    probation: AtomicU64,
+    /// Whether a new champion is still compared with what was before it.
+    on_probation: AtomicBool,
     calibrator: Mutex<Calibrator>,
     seen: Mutex<Seen>,
 }
@@ -61,8 +62,9 @@ pub struct Shadows {
 struct Seen {
     compared: BTreeMap<Version, Comparison>,
     windows: BTreeMap<Version, Window>,
-    /// What each version made of the latest transactions, until their labels come.
-    pairs: VecDeque<(String, Vec<(Version, Pair)>)>,
+    /// What each version made of the latest transactions, until their labels come, and labels that came before.
+    labels: Labels<Vec<(Version, Pair)>>,
+    probation: Probation,
     /// Versions that are being taken back.
     leaving: Vec<Version>,
 }
@@ -75,7 +77,7 @@ impl Shadows {
             queue,
             waiting: Mutex::new(Some(waiting)),
             dropped: AtomicU64::new(0),
-            probation: AtomicU64::new(0),
+            on_probation: AtomicBool::new(false),
             calibrator: Mutex::new(Calibrator::empty(engine.calibrator_options().clone())),
             seen: Mutex::default(),
         }
@@ -84,7 +86,7 @@ impl Shadows {
     /// Takes note of an answered transaction, if anything watches. Never waits.
     pub fn watch(&self, scored: &Scored) {
         let scores = &scored.assessed.scores;
-        let wanted = scored.force.bundle.has_rivals() || !scores.absent.is_empty() || self.probation.load(Ordering::Relaxed) > 0;
+        let wanted = scored.force.bundle.has_rivals() || !scores.absent.is_empty() || self.on_probation.load(Ordering::Relaxed);
         if !wanted {
             return;
         }
@@ -103,27 +105,42 @@ impl Shadows {
         }
     }
 
-    /// What feedback called a transaction.
-    pub fn labelled(&self, id: &str, label: &str) {
+    /// What feedback called a transaction; it counts as soon as the versions that watch have scored that too.
+    pub fn labelled(&self, id: &str, label: &str, now: Timestamp) {
         let mut seen = self.seen.lock();
-        let Some((_, pairs)) = seen.pairs.iter().find(|(known, _)| known == id) else { return };
-        for (version, pair) in pairs.clone() {
-            if let Some(comparison) = seen.compared.get_mut(&version) {
-                comparison.label(label, pair);
-            }
+        if let Some(pairs) = seen.labels.label(id, label, now).cloned() {
+            seen.label(label, &pairs);
         }
     }
 
-    /// Follows a bundle that has come into force: comparisons of what left end, new ones begin.
-    pub fn follow(&self, bundle: &Bundle) {
-        self.calibrator.lock().follow(bundle.uncalibrated_shadows());
+    /// Labels that were given up before anything had scored their transaction, for want of room.
+    pub fn labels_dropped(&self) -> u64 {
+        self.seen.lock().labels.dropped()
+    }
+
+    /// Follows a bundle that has come into force: comparisons of what left end, new ones begin. `fresh` says of a model that was not known
+    /// before whether its champion is new.
+    pub fn follow(&self, bundle: &Bundle, fresh: impl Fn(&str) -> bool) {
+        self.calibrator.lock().follow(bundle.uncalibrated_rivals());
         let mut seen = self.seen.lock();
         seen.leaving.clear();
         let plays = |(model, version): &Version| bundle.policy(model).is_some_and(|policy| policy.versions().contains(version));
         seen.compared.retain(|version, _| plays(version));
         seen.windows.retain(|version, _| plays(version));
-        let on_probation = bundle.states().any(|(_, state)| state.policy.aliases.previous.is_some());
-        self.probation.store(if on_probation { PROBATION } else { 0 }, Ordering::Relaxed);
+        let reigns = bundle.states().filter_map(|(model, state)| {
+            let aliases = &state.policy.aliases;
+            Some(Reign { model: Arc::from(model), champion: aliases.champion?, has_previous: aliases.previous.is_some() })
+        });
+        seen.probation.follow(reigns, fresh);
+        self.on_probation.store(!seen.probation.is_over(), Ordering::Relaxed);
+    }
+
+    /// The models whose champion is compared with the version before it, once more.
+    fn probation(&self) -> Vec<Arc<str>> {
+        let mut seen = self.seen.lock();
+        let on = seen.probation.take();
+        self.on_probation.store(!seen.probation.is_over(), Ordering::Relaxed);
+        on
     }
 
     /// How far the calibration of a version in shadow is.
@@ -152,7 +169,8 @@ pub fn run(service: &Weak<Service>) {
     let Some(queue) = service.upgrade().and_then(|service| service.models.shadows.waiting.lock().take()) else { return };
     yield_to_scoring(5);
     if let Some(service) = service.upgrade() {
-        service.models.shadows.follow(&service.engine.in_force().bundle);
+        let new = newly_promoted(&service);
+        service.models.shadows.follow(&service.engine.in_force().bundle, |model| new.contains(model));
     }
     loop {
         let watched = match queue.recv_timeout(LOOK) {
@@ -170,10 +188,20 @@ pub fn run(service: &Weak<Service>) {
     }
 }
 
+/// Models whose champion was put in force a short while before this start.
+fn newly_promoted(service: &Service) -> BTreeSet<String> {
+    let Ok(loader) = super::loader(service) else { return BTreeSet::new() };
+    let audit = loader.repository().audit().inspect_err(|error| tracing::warn!(%error, "the repository's audit cannot be read"));
+    let now = service.engine.clock().now().micros();
+    let promoted = |line: &AuditLine| line.what == Step::Promote(0).name() && now - line.time_us < NEW_US;
+    audit.unwrap_or_default().into_iter().filter(promoted).map(|line| line.model).collect()
+}
+
 fn one(service: &Service, watched: &Watched) {
     let shadows = &service.models.shadows;
-    let probation = shadows.probation.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
-    let rivals = watched.force.bundle.rivals(&watched.vector, Lane(service.lanes), probation);
+    let probation = shadows.probation();
+    let on_probation = |model: &str| probation.iter().any(|other| &**other == model);
+    let rivals = watched.force.bundle.rivals(&watched.vector, Lane(service.lanes), on_probation);
     learn(service, watched, &rivals);
     let mut alarms = Vec::new();
     {
@@ -181,9 +209,8 @@ fn one(service: &Service, watched: &Watched) {
         times(&mut seen, watched, &mut alarms);
         let pairs = compare(service, &mut seen, watched, &rivals, &mut alarms);
         if !pairs.is_empty() {
-            seen.pairs.push_back((watched.id.clone(), pairs));
-            if seen.pairs.len() > REMEMBERED {
-                seen.pairs.pop_front();
+            for label in seen.labels.score(&watched.id, pairs.clone(), service.engine.clock().now()) {
+                seen.label(&label, &pairs);
             }
         }
         alarms.retain(|(version, _)| !seen.leaving.contains(version));
@@ -194,9 +221,9 @@ fn one(service: &Service, watched: &Watched) {
     }
 }
 
-/// Lets versions in shadow learn what their scores mean on this site.
+/// Lets versions in shadow or on trial learn what their scores mean on this site.
 fn learn(service: &Service, watched: &Watched, rivals: &[Rival]) {
-    let parts = rivals.iter().filter(|rival| rival.role == Role::Shadow).filter_map(|rival| rival.score.clone().ok()).collect();
+    let parts = rivals.iter().filter(|rival| rival.role != Role::Champion).filter_map(|rival| rival.score.clone().ok()).collect();
     let scores = Scores { parts, ..Scores::default() };
     let finished = service.models.shadows.calibrator.lock().offer(&scores, &watched.subjects, watched.ruled);
     for finished in finished {
@@ -234,6 +261,8 @@ fn compare(
             *comparison = Comparison::begin(rival.baseline, now());
         }
         match (&rival.score, &rival.beside) {
+            // A score that means nothing yet would change nothing: it says nothing about the version.
+            (Ok(score), _) if !score.is_calibrated() => continue,
             (Ok(score), Some(beside)) => {
                 let pair = Pair { baseline: risk(watched, beside), version: risk(watched, score) };
                 comparison.add(watched.action, pair, (beside, score));
@@ -253,6 +282,17 @@ fn compare(
         }
     }
     pairs
+}
+
+impl Seen {
+    /// Counts a label with each version that scored its transaction.
+    fn label(&mut self, label: &str, pairs: &[(Version, Pair)]) {
+        for (version, pair) in pairs {
+            if let Some(comparison) = self.compared.get_mut(version) {
+                comparison.label(label, *pair);
+            }
+        }
+    }
 }
 
 /// Whether the risk with this score in the place of its model's raises an alert, and its points.

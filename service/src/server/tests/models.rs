@@ -210,21 +210,59 @@ async fn a_shadow_is_compared_calibrates_and_only_then_may_count() {
         let tx = login(&format!("c{at}"), &format!("198.51.100.{}", at % 250), &format!("user{at}"));
         let verdict = score(&mut scorer, tx).await.unwrap();
         assert!(verdict.models.iter().all(|model| model.version == 1), "a shadow stands in the verdict");
-        // The queue is bounded: what it holds must be worked off before more comes.
+        // The queue is bounded: what it holds must be worked off before more comes. What it learns from is not compared.
         within("the shadow has seen it", || {
-            let compared = running.service().models.shadows.comparison("unusual", 2);
-            std::future::ready(compared.is_some_and(|compared| compared.transactions > u64::from(at)))
+            let shadows = &running.service().models.shadows;
+            let compared = shadows.comparison("unusual", 2).map_or(0, |compared| compared.transactions);
+            let learnt = shadows.progress("unusual", 2).map_or(100, |(have, _)| have);
+            std::future::ready(learnt + compared > u64::from(at))
         })
         .await;
     }
     let request = v1::CompareModelRequest { model: "unusual".to_owned(), version: 0 };
     let compared = admin.compare_model(request).await.unwrap().into_inner();
-    assert_eq!((compared.champion, compared.version, compared.transactions, compared.errors), (1, 2, 160, 0), "{compared:?}");
-    assert_eq!((compared.agreed, compared.calibration.as_str()), (160, "calibrated"), "{compared:?}");
+    assert_eq!((compared.champion, compared.version, compared.transactions, compared.errors), (1, 2, 60, 0), "{compared:?}");
+    assert_eq!((compared.agreed, compared.calibration.as_str()), (60, "calibrated"), "{compared:?}");
     admin.promote_model(promote(2)).await.unwrap();
     let model = unusual(&mut admin).await;
     assert_eq!((model.champion, model.previous, model.shadow.len()), (2, 1, 0));
     let verdict = score(&mut scorer, login("after", "198.51.100.9", "user9")).await.unwrap();
     assert!(verdict.models.iter().any(|model| model.version == 2 && model.calibration.is_empty()), "{:?}", verdict.models);
+    running.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trial_that_ends_ends_even_where_nothing_can_be_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = start(with_models(folder.path(), true)).await;
+    let mut admin = models(&running).await;
+    admin.set_canary(canary(3, 50.0)).await.unwrap();
+    // A folder in the place of the lock: the policy cannot be changed any more, as on a full disk.
+    let lock = folder.path().join("models/unusual/.lock");
+    std::fs::remove_file(&lock).unwrap();
+    std::fs::create_dir(&lock).unwrap();
+    let refused = admin.promote_model(promote(2)).await.unwrap_err();
+    assert_eq!((refused.code(), unusual(&mut admin).await.champion), (tonic::Code::Internal, 1), "what is new is saved first");
+    let unsaved = admin.set_canary(canary(3, 0.0)).await.unwrap_err();
+    assert!(unsaved.message().contains("`canary` of model `unusual` is in force, but only until a restart"), "{unsaved}");
+    assert_eq!(unusual(&mut admin).await.canary, 0, "what hurts goes at once");
+    running.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_label_that_overtakes_the_shadow_is_compared_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = start(with_models(folder.path(), true)).await;
+    let mut admin = models(&running).await;
+    let shadow = v1::SetShadowRequest { model: "unusual".to_owned(), version: 2, ..Default::default() };
+    admin.set_shadow(shadow).await.unwrap();
+    let shadows = &running.service().models.shadows;
+    // Before the transaction is even scored: no shadow can be faster.
+    let now = running.service().engine.clock().now();
+    shadows.labelled("early", "fraud", now);
+    let mut scorer = client(&running).await;
+    score(&mut scorer, login("early", "198.51.100.1", "anna")).await.unwrap();
+    let labels = || shadows.comparison("unusual", 2).map_or(0, |compared| compared.to_proto(2, 0, String::new()).labels.len());
+    within("the label is joined", || std::future::ready(labels() == 1)).await;
     running.stop().await.unwrap();
 }

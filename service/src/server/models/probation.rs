@@ -1,0 +1,100 @@
+//! New champions are compared with the version before them for a while: which model still is, and for how many transactions.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Transactions for which a new champion is compared with the version before it.
+const TRANSACTIONS: u64 = 20_000;
+
+/// A model as a bundle has it.
+#[derive(Clone, Debug)]
+pub struct Reign {
+    /// The model.
+    pub model: Arc<str>,
+    /// Its champion.
+    pub champion: u32,
+    /// Whether there is a version before it to come back to.
+    pub has_previous: bool,
+}
+
+/// Champions and how long each is still watched.
+#[derive(Debug, Default)]
+pub struct Probation(BTreeMap<Arc<str>, (u32, u64)>);
+
+impl Probation {
+    /// Follows a bundle: a champion that stays keeps what is left of its probation, another one begins anew. `fresh` says of a model that
+    /// was not known before whether its champion is new.
+    pub fn follow(&mut self, reigns: impl Iterator<Item = Reign>, fresh: impl Fn(&str) -> bool) {
+        let before = std::mem::take(&mut self.0);
+        for Reign { model, champion, has_previous } in reigns {
+            let left = match before.get(&model) {
+                _ if !has_previous => 0,
+                Some((known, left)) if *known == champion => *left,
+                Some(_) => TRANSACTIONS,
+                None if fresh(&model) => TRANSACTIONS,
+                None => 0,
+            };
+            self.0.insert(model, (champion, left));
+        }
+    }
+
+    /// The models of which this transaction is compared; it is taken off what is left of each.
+    pub fn take(&mut self) -> Vec<Arc<str>> {
+        let on = self.0.iter_mut().filter(|(_, (_, left))| *left > 0);
+        on.map(|(model, (_, left))| {
+            *left -= 1;
+            Arc::clone(model)
+        })
+        .collect()
+    }
+
+    /// Whether any champion is watched.
+    pub fn is_over(&self) -> bool {
+        self.0.values().all(|(_, left)| *left == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reign(champion: u32, has_previous: bool) -> impl Iterator<Item = Reign> {
+        std::iter::once(Reign { model: "m".into(), champion, has_previous })
+    }
+
+    fn left(probation: &Probation) -> u64 {
+        probation.0.get("m").map_or(0, |(_, left)| *left)
+    }
+
+    #[test]
+    fn it_begins_with_a_new_champion_and_goes_on_through_every_other_change() {
+        let mut probation = Probation::default();
+        probation.follow(reign(1, false), |_| true);
+        assert!(probation.is_over() && probation.take().is_empty());
+        probation.follow(reign(2, true), |_| false);
+        assert_eq!(left(&probation), TRANSACTIONS);
+        assert_eq!(probation.take(), [Arc::<str>::from("m")]);
+        // A shadow, another model, a change of a canary: the champion stays the same.
+        probation.follow(reign(2, true), |_| true);
+        assert_eq!(left(&probation), TRANSACTIONS - 1);
+        for _ in 1..TRANSACTIONS {
+            probation.take();
+        }
+        probation.follow(reign(2, true), |_| true);
+        assert!(probation.is_over(), "it ends");
+        probation.follow(reign(3, true), |_| false);
+        assert_eq!(left(&probation), TRANSACTIONS);
+        probation.follow(reign(2, false), |_| false);
+        assert!(probation.is_over(), "there is nothing to come back to");
+    }
+
+    #[test]
+    fn a_restart_watches_only_a_champion_that_is_new() {
+        let mut probation = Probation::default();
+        probation.follow(reign(2, true), |_| false);
+        assert!(probation.is_over());
+        let mut probation = Probation::default();
+        probation.follow(reign(2, true), |_| true);
+        assert_eq!(left(&probation), TRANSACTIONS);
+    }
+}
