@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use sections::{
-    Access, Admin, Config, Idempotency, JournalSection, Log, Metrics, Models, NamesSection, PolicySection, RedisSection, SchemaSection,
-    Scoring, StoreSection,
+    Access, Admin, Config, GeoSection, Idempotency, JournalSection, Log, Metrics, Models, NamesSection, PolicySection, RedisSection,
+    SchemaSection, Scoring, StoreSection,
 };
 
 /// Why a configuration was refused.

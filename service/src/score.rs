@@ -23,6 +23,7 @@ use telltale_policy::{Combined, Decision, Situation};
 use telltale_proto::journal::v1::{self as journal, journal_record::Kind};
 
 use crate::convert;
+use crate::geo::Geo;
 use crate::in_force::{self, InForce};
 use crate::journal::Journal;
 use crate::verdict::{self, Timings};
@@ -38,6 +39,7 @@ pub struct Engine<S = AnyStore> {
     /// Keys of tokens and entities.
     pub hasher: Hasher,
     clock: Arc<dyn Clock>,
+    geo: Option<Arc<Geo>>,
     force: ArcSwap<InForce>,
     changing: Mutex<()>,
     calibrator: Mutex<Calibrator>,
@@ -109,6 +111,7 @@ impl<S: Store> Engine<S> {
             store,
             hasher: self.hasher.clone(),
             clock: Arc::clone(&self.clock),
+            geo: self.geo.clone(),
             force: ArcSwap::from(self.force.load_full()),
             changing: Mutex::new(()),
             calibrator: Mutex::new(Calibrator::new(&self.in_force().bundle, self.calibrator_options.clone())),
@@ -127,12 +130,24 @@ impl<S: Store> Engine<S> {
             store: parts.store,
             hasher: parts.hasher,
             clock: parts.clock,
+            geo: None,
             force: ArcSwap::from_pointee(parts.force),
             changing: Mutex::new(()),
             calibrator: Mutex::new(calibrator),
             calibrator_options,
             journal: parts.journal,
         }
+    }
+
+    /// The same, with what tells where addresses are.
+    #[must_use]
+    pub fn with_geo(self, geo: Option<Arc<Geo>>) -> Self {
+        Self { geo, ..self }
+    }
+
+    /// What tells where addresses are, when anything does.
+    pub fn geo(&self) -> Option<&Geo> {
+        self.geo.as_deref()
     }
 
     /// Scores one transaction that stands behind the door.
@@ -170,9 +185,20 @@ impl<S: Store> Engine<S> {
     /// When the door refuses it.
     pub fn admit(&self, tx: Transaction) -> Result<(Admitted, Stopwatch), DoorError> {
         let mut watch = Stopwatch::start();
-        let admitted = self.door.admit(tx)?;
+        let admitted = self.identify(tx)?;
         watch.lap(|timings| &mut timings.identify_us);
         Ok((admitted, watch))
+    }
+
+    /// Says where the client address is, where the transaction does not, and takes it through the door.
+    ///
+    /// # Errors
+    /// When the door refuses it.
+    pub fn identify(&self, mut tx: Transaction) -> Result<Admitted, DoorError> {
+        if let Some(geo) = &self.geo {
+            geo.locate(&mut tx);
+        }
+        self.door.admit(tx)
     }
 
     /// Applies the transaction in the order of everything and reads what its entities did before.
@@ -303,7 +329,7 @@ impl<S: Store> Engine<S> {
     /// When the door refuses its sample.
     pub async fn apply_aggregate(&self, aggregate: Aggregate, order: Order<'_>) -> Result<Moment, DoorError> {
         let (count, first) = (aggregate.count, aggregate.first);
-        let mut admitted = self.door.admit(aggregate.sample)?;
+        let mut admitted = self.identify(aggregate.sample)?;
         let retell = |time| self.schema.events_at(&admitted, count, time);
         let happening = Happening::new(weighted(self.schema.events(&admitted), count), &retell);
         let history = self.store.observe(happening, order).await;

@@ -18,6 +18,7 @@ use telltale_models::repository::FeatureIndex;
 use telltale_models::{Bundle, Loader, ModelError, Repository, RuntimeOptions, Which};
 
 use crate::config::Config;
+use crate::geo::{Geo, GeoError};
 use crate::in_force::{InForce, PolicySource, PolicySourceError, yaml_files};
 use crate::journal::Journal;
 use crate::score::{Engine, Parts};
@@ -73,6 +74,9 @@ pub enum SetupError {
         /// Their number.
         id: u32,
     },
+    /// A database of places cannot be used.
+    #[error("{0}")]
+    Geo(#[from] GeoError),
     /// The Redis store cannot be used as configured.
     #[error("{0}")]
     Redis(#[from] RedisOptionsError),
@@ -103,9 +107,10 @@ pub fn schema(path: Option<&Path>) -> Result<Schema, SetupError> {
 /// Puts an engine together on the embedded store: replay, evaluation, and `serve` unless it is told otherwise.
 ///
 /// # Errors
-/// When schema or policy cannot be used, or the model repository cannot be read. A model that fails is only listed.
+/// When schema, policy or a database of places cannot be used, or the model repository cannot be read. A model that fails is only listed.
 pub fn engine(config: &Config, lanes: usize, hasher: Hasher, clock: Arc<dyn Clock>, journal: Journal) -> Result<Arc<Engine>, SetupError> {
-    Ok(Arc::new(Engine::new(parts(config, lanes, hasher, clock, journal)?)))
+    let engine = Engine::new(parts(config, lanes, hasher, clock, journal)?);
+    Ok(Arc::new(engine.with_geo(Geo::open(&config.geo.databases)?)))
 }
 
 /// The same on the store that the configuration names.
@@ -125,7 +130,7 @@ pub async fn serving_engine(
         let options = redis_options(config)?;
         parts.store = RedisStore::start(options, parts.schema.plans(), clock).await?.into();
     }
-    Ok(Arc::new(Engine::new(parts)))
+    Ok(Arc::new(Engine::new(parts).with_geo(Geo::open(&config.geo.databases)?)))
 }
 
 fn parts(config: &Config, lanes: usize, hasher: Hasher, clock: Arc<dyn Clock>, journal: Journal) -> Result<Parts<AnyStore>, SetupError> {

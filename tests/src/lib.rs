@@ -7,6 +7,7 @@ pub mod bench;
 pub mod fuzz;
 pub mod http;
 pub mod load;
+pub mod mmdb;
 pub mod pacer;
 pub mod process;
 pub mod redis;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::Shape;
 use crate::config::Config;
 use crate::error::CommandError;
+use crate::geo::Geo;
 use crate::setup;
 
 /// Arguments of `telltale config`.
@@ -19,7 +20,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Checks every value and shows what holds; exit code 64 when something is wrong.
+    /// Checks every value and the databases of places, and shows what holds; exit code 64 when something is wrong.
     Check {
         /// The file; absent: the defaults.
         file: Option<PathBuf>,
@@ -39,5 +40,6 @@ pub fn run(args: Args) -> Result<(), CommandError> {
     if config.store.kind == "redis" {
         setup::names(&config).map_err(CommandError::usage)?;
     }
+    Geo::open(&config.geo.databases).map_err(CommandError::usage)?;
     shape.print(&config, || toml::to_string(&config).unwrap_or_else(|error| error.to_string()))
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use telltale_features::time::{ManualClock, Timestamp};
 
 use super::{ConfigArgs, Shape};
+use crate::config::GeoSection;
 use crate::error::CommandError;
 use crate::journal::Journal;
-use crate::replay::{Format, ReplayError, ReplayOptions, replay};
+use crate::replay::{Format, ReplayError, ReplayOptions, is_journal, replay};
 use crate::{setup, token};
 
 /// Arguments of `telltale replay`.
@@ -53,7 +54,11 @@ pub struct Args {
 /// # Errors
 /// When something cannot be read or written, or a line is malformed under `--strict`.
 pub fn run(args: Args) -> Result<(), CommandError> {
-    let config = args.config.read()?;
+    let mut config = args.config.read()?;
+    if is_journal(&args.input) {
+        // What was looked up stands in it.
+        config.geo = GeoSection::default();
+    }
     let threads = super::threads(args.threads);
     let keys = match &args.key_from {
         None => token::replay_keyring(),

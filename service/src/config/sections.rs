@@ -46,6 +46,8 @@ section! {
         idempotency: Idempotency = Idempotency::default(),
         /// Name dictionary.
         names: NamesSection = NamesSection::default(),
+        /// Places of addresses.
+        geo: GeoSection = GeoSection::default(),
         /// Log lines.
         log: Log = Log::default(),
     }
@@ -244,6 +246,14 @@ section! {
     NamesSection {
         /// Memory, MiB; 0: none.
         max_mb: usize = 64,
+    }
+}
+
+section! {
+    /// `[geo]`
+    GeoSection {
+        /// Databases in the MaxMind format.
+        databases: Vec<PathBuf> = Vec::new(),
     }
 }
 

@@ -135,7 +135,7 @@ impl<'o> Foreign<'o> {
         self.advance(tx.time);
         tx.time = self.clamp(tx.time);
         let answer = tx.response.take();
-        let admitted = match self.engine.door.admit(tx) {
+        let admitted = match self.engine.identify(tx) {
             Ok(admitted) => admitted,
             Err(error) => return Ok(Err(error.to_string())),
         };
@@ -222,7 +222,7 @@ impl<'o> Foreign<'o> {
     ) -> Result<Result<(), String>, ReplayError> {
         self.advance(aggregate.sample.time);
         aggregate.sample.time = self.clamp(aggregate.sample.time);
-        let admitted = match self.engine.door.admit(aggregate.sample) {
+        let admitted = match self.engine.identify(aggregate.sample) {
             Ok(admitted) => admitted,
             Err(error) => return Ok(Err(error.to_string())),
         };

@@ -26,7 +26,7 @@ use crate::score::Engine;
 
 pub use batch::Output;
 pub use features_file::FeaturesFile;
-pub use input::Input;
+pub use input::{Input, is_journal};
 pub use lines::Format;
 pub use progress::Progress;
 pub use summary::Summary;
@@ -128,7 +128,7 @@ pub fn feed(
     options: &ReplayOptions,
     take: &mut dyn FnMut(Output) -> Result<(), ReplayError>,
 ) -> Result<Summary, ReplayError> {
-    let journal = input::is_journal(&options.input);
+    let journal = is_journal(&options.input);
     if !journal && options.input.extension().is_some_and(|extension| extension == "ttj") {
         let source = std::io::Error::new(std::io::ErrorKind::InvalidData, "it does not begin as a journal does");
         // A path that is absent is said to be absent.

@@ -35,10 +35,14 @@ pub struct Metrics {
     pub degraded: IntCounter,
     /// Policy reloads, by result.
     pub reloads: IntCounterVec,
+    /// Reloads of the databases of places, by result.
+    pub geo_reloads: IntCounterVec,
     /// Changes of models, by what was asked and its result.
     pub model_changes: IntCounterVec,
     /// Scores that a model was asked for and did not give.
     pub model_absent: IntCounter,
+    geo_lookups: IntGaugeVec,
+    geo_built: IntGauge,
     shadow_dropped: IntGauge,
     labels_dropped: IntGauge,
     standing: IntGaugeVec,
@@ -103,6 +107,9 @@ impl Metrics {
             unmatched: counter("telltale_unmatched_total", "Reports whose transaction is not known.")?,
             degraded: counter("telltale_degraded_total", "Verdicts that lacked something.")?,
             reloads: counters("telltale_policy_reloads_total", "Policy reloads.", "result")?,
+            geo_reloads: counters("telltale_geo_reloads_total", "Reloads of the databases of places.", "result")?,
+            geo_lookups: gauges("telltale_geo_lookups", "Client addresses looked up since the start.", "result")?,
+            geo_built: gauge("telltale_geo_built_timestamp_seconds", "When the oldest database of places was built; 0: there is none.")?,
             model_changes: {
                 let options = Opts::new("telltale_model_changes_total", "Changes of models.");
                 let counters = IntCounterVec::new(options, &["what", "result"])?;
@@ -154,6 +161,12 @@ impl Metrics {
         for (kind, (entities, bytes)) in engine.schema.entity_types().iter().zip(store.entities.iter().zip(&store.bytes)) {
             self.entities_of.with_label_values(&[&kind.name]).set(signed(*entities));
             self.bytes_of.with_label_values(&[&kind.name]).set(signed(*bytes));
+        }
+        if let Some(geo) = engine.geo() {
+            self.geo_built.set(signed(geo.built()));
+            for (result, value) in geo.figures() {
+                self.geo_lookups.with_label_values(&[result]).set(signed(value));
+            }
         }
         self.warming.set(signed(service.warming.warming(engine.clock().now()).len() as u64));
         self.evicted.set(signed(store.evicted));

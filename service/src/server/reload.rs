@@ -1,18 +1,19 @@
-//! Hot reload of the policy: on SIGHUP and when its files change. A bad one leaves the old in force and the log says why.
+//! Hot reload of the policy and of the databases of places: on SIGHUP and when their files change. A bad one leaves the old in force
+//! and the log says why.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use super::Service;
 use super::audit::Change;
 use crate::in_force::{PolicySource, policy_record};
+use crate::stamp::{Stamp, stamps};
 
 /// Watches a policy's files by time and size, then by content.
 pub struct PolicyWatch {
     path: Option<PathBuf>,
     mode: Option<String>,
-    seen: Vec<(PathBuf, Option<SystemTime>, u64)>,
+    seen: Vec<Stamp>,
 }
 
 impl PolicyWatch {
@@ -68,20 +69,18 @@ impl PolicyWatch {
     }
 }
 
-/// Name, time and size of each file.
-fn stamps(path: &Path) -> Vec<(PathBuf, Option<SystemTime>, u64)> {
-    let files: Vec<PathBuf> = match std::fs::read_dir(path) {
-        Ok(entries) => entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect(),
-        Err(_) => vec![path.to_path_buf()],
-    };
-    let mut stamps: Vec<_> = files
-        .into_iter()
-        .map(|path| {
-            let metadata = path.metadata().ok();
-            let modified = metadata.as_ref().and_then(|metadata| metadata.modified().ok());
-            (path, modified, metadata.map_or(0, |metadata| metadata.len()))
-        })
-        .collect();
-    stamps.sort();
-    stamps
+/// Reads the databases of places anew, aside: a large one takes seconds.
+pub fn reload_geo(service: &Arc<Service>) {
+    let service = Arc::clone(service);
+    tokio::task::spawn_blocking(move || {
+        let Some(geo) = service.engine.geo() else { return };
+        let result = match geo.reload() {
+            Ok(()) => "changed",
+            Err(error) => {
+                tracing::error!(%error, "the new database of places is not used; the old ones stay in force");
+                "refused"
+            }
+        };
+        service.metrics.geo_reloads.with_label_values(&[result]).inc();
+    });
 }

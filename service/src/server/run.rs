@@ -28,12 +28,13 @@ use super::memory::{Bounds, Memory};
 use super::metrics::Metrics;
 use super::models::{Models, ModelsApi};
 use super::names::Names;
-use super::reload::PolicyWatch;
+use super::reload::{PolicyWatch, reload_geo};
 use super::snapshots::{self, Snapshots};
 use super::stream::Scorer;
 use super::warm::warm;
 use super::{Service, forget, sharing};
 use crate::config::Config;
+use crate::geo::Geo;
 use crate::journal::Journal;
 use crate::replay::{Format, ReplayError};
 use crate::setup::{self, SetupError, SystemClock};
@@ -347,7 +348,7 @@ fn tls(config: &Config) -> Result<Option<ServerTlsConfig>, ServeError> {
     Ok(Some(ServerTlsConfig::new().identity(identity).client_ca_root(Certificate::from_pem(read(authority)?))))
 }
 
-/// Once a second: the policy's files, ended decisions, unsaved denials.
+/// Once a second: the files of policy and places, ended decisions, unsaved denials.
 async fn chores(service: Arc<Service>, config: Config, mut hangup: Signal) {
     let mut watch = PolicyWatch::new(config.policy.path.clone(), config.policy.mode.clone());
     let mut every = tokio::time::interval(Duration::from_secs(1));
@@ -362,10 +363,17 @@ async fn chores(service: Arc<Service>, config: Config, mut hangup: Signal) {
             _ = hangup.recv() => {
                 watch.has_changed();
                 watch.reload(&service, "SIGHUP");
+                if let Some(geo) = service.engine.geo() {
+                    geo.has_changed();
+                    reload_geo(&service);
+                }
             }
             _ = every.tick() => {
                 if watch.has_changed() {
                     watch.reload(&service, "file change");
+                }
+                if service.engine.geo().is_some_and(Geo::has_changed) {
+                    reload_geo(&service);
                 }
                 if let Err(error) = service.decisions.tick(service.engine.clock().now()) {
                     tracing::error!(%error, "the standing decisions could not be saved");

@@ -17,7 +17,7 @@ use telltale_features::store::embedded::Record;
 use telltale_features::store::redis::{Created, RedisOptions, Stored, Transfer, TransferError};
 use telltale_features::time::{Clock, ManualClock, Timestamp};
 
-use crate::config::Config;
+use crate::config::{Config, GeoSection};
 use crate::journal::{self, Journal};
 use crate::replay::{self, Format, Progress, ReplayError, ReplayOptions};
 use crate::server::snapshots;
@@ -164,7 +164,9 @@ pub fn export(config: &Config, path: &Path, shown: bool) -> Result<Moved, MoveEr
 fn export_embedded(config: &Config, (path, hasher): (&Path, Hasher), shown: bool) -> Result<Moved, MoveError> {
     let threads = cli::threads(0);
     let clock = Arc::new(ManualClock::default());
-    let engine = setup::engine(config, threads, hasher, clock, Journal::default())?;
+    // Nothing is scored, so nobody asks where an address is.
+    let bare = Config { geo: GeoSection::default(), ..config.clone() };
+    let engine = setup::engine(&bare, threads, hasher, clock, Journal::default())?;
     let store = engine.store.embedded().ok_or_else(|| nothing(&config.data))?;
     let folder = config.data.join("journal");
     let unreadable = |error: std::io::Error| MoveError::Data { path: config.data.clone(), reason: error.to_string() };

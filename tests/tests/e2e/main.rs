@@ -17,6 +17,7 @@ mod disk;
 mod erasure;
 mod flood;
 mod fuzzing;
+mod geo;
 mod many_scorers;
 mod models;
 mod operations;
