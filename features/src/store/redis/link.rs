@@ -21,7 +21,7 @@ use super::value::{SCRIPT, Write, Written};
 use crate::store::Claim;
 
 /// Writes in one call of the script, where one node has all keys: a call costs a server as much as two writes.
-const TOGETHER: usize = 16;
+const TOGETHER: usize = 32;
 /// Longest time for a connection to be made.
 pub(super) const CONNECT: Duration = Duration::from_secs(1);
 
