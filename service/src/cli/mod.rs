@@ -204,3 +204,25 @@ impl Shape {
 pub fn threads(asked: usize) -> usize {
     if asked > 0 { asked } else { std::thread::available_parallelism().map_or(1, std::num::NonZero::get) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every command with its arguments, from the top.
+    fn commands(of: clap::Command) -> Vec<clap::Command> {
+        let below = of.get_subcommands().cloned().flat_map(commands).collect::<Vec<_>>();
+        std::iter::once(of).chain(below).collect()
+    }
+
+    #[test]
+    fn no_two_arguments_of_a_command_have_one_name_and_every_step_of_a_model_has_examples() {
+        let mut cli = <Cli as clap::CommandFactory>::command();
+        cli.clone().debug_assert();
+        cli.build();
+        let models = cli.find_subcommand("models").unwrap().clone();
+        let bare: Vec<_> = commands(models).into_iter().filter(|command| command.get_after_help().is_none()).collect();
+        let bare: Vec<&str> = bare.iter().map(clap::Command::get_name).filter(|name| *name != "help").collect();
+        assert_eq!(bare, [""; 0]);
+    }
+}

@@ -19,6 +19,9 @@ pub struct Live {
     pub token_file: Option<PathBuf>,
 }
 
+/// How often a scorer is asked that is waited for.
+const LOOKS_A_SECOND: u64 = 4;
+
 type Client = v1::models_client::ModelsClient<Channel>;
 
 impl Live {
@@ -50,11 +53,26 @@ impl Live {
         if answer.usable { Ok(()) } else { Err(CommandError::failed(format!("`{name}` cannot be used"))) }
     }
 
-    /// How a version differs from the champion.
-    pub fn compare(&self, model: &str, version: u32, shape: Shape) -> Result<(), CommandError> {
-        let request = v1::CompareModelRequest { model: model.to_owned(), version };
-        let answer = self.call(request, async |mut client, request| client.compare_model(request).await)?;
-        shape.print(&answer, || comparison(model, &answer))
+    /// How a version differs from the champion; with `wait`, once it is calibrated or that many seconds have passed.
+    pub fn compare(&self, model: &str, version: u32, wait: Option<u32>, shape: Shape) -> Result<(), CommandError> {
+        let ask = || {
+            let request = v1::CompareModelRequest { model: model.to_owned(), version };
+            self.call(request, async |mut client, request| client.compare_model(request).await)
+        };
+        let mut answer = ask();
+        for _ in 0..u64::from(wait.unwrap_or(0)) * LOOKS_A_SECOND {
+            if answer.as_ref().is_ok_and(is_calibrated) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_secs(1) / LOOKS_A_SECOND as u32);
+            answer = ask();
+        }
+        let answer = answer?;
+        shape.print(&answer, || comparison(model, &answer))?;
+        match wait.filter(|_| !is_calibrated(&answer)) {
+            None => Ok(()),
+            Some(seconds) => Err(CommandError::failed(format!("after {seconds} seconds it is still {}", answer.calibration))),
+        }
     }
 
     /// One step of a model's policy.
@@ -115,6 +133,10 @@ impl Live {
             ask(client, with_token(request, token.as_deref())?).await.map_err(refused).map(tonic::Response::into_inner)
         })
     }
+}
+
+fn is_calibrated(answer: &v1::CompareModelResponse) -> bool {
+    answer.calibration == "calibrated"
 }
 
 fn line(model: &v1::Model) -> String {

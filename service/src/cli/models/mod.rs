@@ -39,6 +39,9 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Models with their versions and the one in force.
+    #[command(after_help = "Examples:
+  telltale models list --models models/default
+  telltale models list --live --output json")]
     List {
         #[command(flatten)]
         place: Place,
@@ -46,6 +49,9 @@ enum Command {
         shape: Shape,
     },
     /// One model: every version with its state, and why it failed.
+    #[command(after_help = "Examples:
+  telltale models show abuse
+  telltale models show abuse --models models/default")]
     Show {
         /// Name of the model.
         model: String,
@@ -55,11 +61,15 @@ enum Command {
         shape: Shape,
     },
     /// Loads every champion, or one version: digests, feature hashes, golden rows.
+    #[command(after_help = "Examples:
+  telltale models verify --models models/default
+  telltale models verify abuse 2
+  telltale models verify abuse 2 --models models/default --output json")]
     Verify {
         /// Name of the model; absent: every champion of a folder.
         model: Option<String>,
         /// Which version.
-        #[arg(requires = "model")]
+        #[arg(id = "which", value_name = "VERSION", requires = "model")]
         version: Option<u32>,
         #[command(flatten)]
         place: Place,
@@ -67,6 +77,9 @@ enum Command {
         shape: Shape,
     },
     /// Judges and probes a bare ONNX file and adds it as a new version; a running scorer also puts it in shadow.
+    #[command(after_help = "Examples:
+  telltale models publish mine model.onnx --reason 'trained on October'
+  telltale models publish mine model.onnx --models models/default --schema my-schema.yaml")]
     Publish {
         /// Name of the model.
         model: String,
@@ -80,20 +93,31 @@ enum Command {
         change: Change,
     },
     /// How a version in shadow or on trial differs from the champion; asks a running scorer.
+    #[command(after_help = "Examples:
+  telltale models compare abuse
+  telltale models compare abuse 2 --output json
+  telltale models compare abuse --wait 3600 && telltale models canary abuse 2")]
     Compare {
         /// Name of the model.
         model: String,
         /// Which version; absent: the challenger.
-        #[arg(default_value_t)]
+        #[arg(id = "which", value_name = "VERSION", default_value_t)]
         version: u32,
+        /// Wait so many seconds until it is calibrated on this site; later the command fails.
+        #[arg(long, value_name = "SECONDS")]
+        wait: Option<u32>,
         #[command(flatten)]
         shape: Shape,
     },
     /// Puts a version in force; the champion becomes `previous` and stays warm.
+    #[command(after_help = "Examples:
+  telltale models promote abuse 2 --reason 'nothing bad on trial'
+  telltale models promote abuse 2 --models models/default")]
     Promote {
         /// Name of the model.
         model: String,
         /// Which version.
+        #[arg(id = "which", value_name = "VERSION")]
         version: u32,
         /// Although it is not calibrated on this site yet: until it is, its score counts for nothing.
         #[arg(long)]
@@ -102,6 +126,9 @@ enum Command {
         change: Change,
     },
     /// Takes the last step back: ends the canary, puts the previous version in force.
+    #[command(after_help = "Examples:
+  telltale models rollback abuse --reason 'more false alarms'
+  telltale models rollback abuse --models models/default")]
     Rollback {
         /// Name of the model.
         model: String,
@@ -109,10 +136,14 @@ enum Command {
         change: Change,
     },
     /// Lets a version count for a share of the entities.
+    #[command(after_help = "Examples:
+  telltale models canary abuse 2 --percent 5 --reason 'agrees in shadow'
+  telltale models canary abuse 2 --percent 0 --reason 'enough seen'")]
     Canary {
         /// Name of the model.
         model: String,
         /// Which version.
+        #[arg(id = "which", value_name = "VERSION")]
         version: u32,
         /// Share of the entities, percent; 0 ends the trial.
         #[arg(long, default_value_t = 5.0)]
@@ -121,10 +152,14 @@ enum Command {
         change: Change,
     },
     /// Lets a version score beside the champion and count for nothing.
+    #[command(after_help = "Examples:
+  telltale models shadow abuse 2 --reason 'trained on October'
+  telltale models shadow abuse 2 --remove")]
     Shadow {
         /// Name of the model.
         model: String,
         /// Which version.
+        #[arg(id = "which", value_name = "VERSION")]
         version: u32,
         /// Take it out of shadow instead.
         #[arg(long)]
@@ -133,10 +168,14 @@ enum Command {
         change: Change,
     },
     /// Deletes a version that plays no part.
+    #[command(after_help = "Examples:
+  telltale models remove abuse 1 --reason 'no longer needed'
+  telltale models remove abuse 1 --models models/default")]
     Remove {
         /// Name of the model.
         model: String,
         /// Which version.
+        #[arg(id = "which", value_name = "VERSION")]
         version: u32,
         #[command(flatten)]
         change: Change,
@@ -185,7 +224,7 @@ pub fn run(args: Args) -> Result<(), CommandError> {
             Some(folder) => folder::publish(folder, (&model, &file, schema), &change),
             None => live.publish(&model, &file, &change),
         },
-        Command::Compare { model, version, shape } => live.compare(&model, version, shape),
+        Command::Compare { model, version, wait, shape } => live.compare(&model, version, wait, shape),
         Command::Promote { model, version, uncalibrated, change } => step(&live, &model, Step::Promote(version), uncalibrated, &change),
         Command::Rollback { model, change } => step(&live, &model, Step::Rollback, false, &change),
         Command::Canary { model, version, percent, change } => step(&live, &model, Step::Canary(version, percent), false, &change),

@@ -32,6 +32,8 @@ pub struct Comparison {
     pub version_alone: u64,
     alerts: u64,
     risk_change: f64,
+    /// Whether a p-value was ever beside a probability.
+    kinds_differ: bool,
     baseline_scores: [u64; TENTHS],
     version_scores: [u64; TENTHS],
     actions: BTreeMap<&'static str, Tally>,
@@ -71,6 +73,7 @@ impl Comparison {
         }
         self.alerts += u64::from(pair.baseline.0 && pair.version.0);
         self.actions.entry(action).or_default().add(pair);
+        self.kinds_differ |= std::mem::discriminant(&scores.0.calibrated) != std::mem::discriminant(&scores.1.calibrated);
         for (counts, score) in [(&mut self.baseline_scores, scores.0), (&mut self.version_scores, scores.1)] {
             if let Some(count) = tenth(score).and_then(|tenth| counts.get_mut(tenth)) {
                 *count += 1;
@@ -92,6 +95,11 @@ impl Comparison {
         };
         let (baseline, version) = (share(&self.baseline_scores), share(&self.version_scores));
         baseline.iter().zip(version).map(|(baseline, version)| (version - baseline) * (version / baseline).ln()).sum()
+    }
+
+    /// Whether the two distributions can be held against each other: p-values are uniform, probabilities are not.
+    pub const fn is_comparable(&self) -> bool {
+        !self.kinds_differ
     }
 
     /// Shares of the transactions that raise an alert: with the baseline, with the version.

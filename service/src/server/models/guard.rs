@@ -83,7 +83,7 @@ pub fn differs(comparison: &Comparison) -> Option<String> {
         return None;
     }
     let index = comparison.stability_index();
-    if index > UNSTABLE {
+    if index > UNSTABLE && comparison.is_comparable() {
         return Some(format!("the stability index of its scores is {index:.2}; allowed is {UNSTABLE}"));
     }
     let (baseline, version) = comparison.alert_rates();
@@ -129,5 +129,25 @@ mod tests {
         assert_eq!(filled(4_300.0).slower_than(&filled(3_000.0)), None);
         assert_eq!(filled(900.0).slower_than(&filled(20.0)), None, "less than a millisecond more");
         assert_eq!(Window::default().slower_than(&filled(20.0)), None);
+    }
+
+    #[test]
+    fn a_p_value_beside_a_probability_is_no_other_distribution() {
+        use crate::server::models::compare::Pair;
+        use telltale_features::time::Timestamp;
+        use telltale_models::{Calibrated, ModelScore, Role};
+
+        let score = |calibrated| ModelScore { model: "m".into(), version: 1, raw: 0.0, calibrated, role: Role::Champion };
+        let pair = Pair { baseline: (false, 0.0), version: (false, 0.0) };
+        let compared = |baseline: fn(f64) -> Calibrated| {
+            let mut comparison = Comparison::begin(1, Timestamp::from_micros(0));
+            for at in 0..1_000_u32 {
+                let p = f64::from(at) / 1000.0;
+                comparison.add("allow", pair, (&score(baseline(p)), &score(Calibrated::PValue(p))));
+            }
+            comparison
+        };
+        assert!(differs(&compared(|p| Calibrated::PValue(p * p * p))).unwrap().contains("stability index"));
+        assert_eq!(differs(&compared(|p| Calibrated::Probability(1.0 - p * p * p))), None);
     }
 }
