@@ -14,10 +14,12 @@
 mod bad_http;
 mod bad_input;
 mod disk;
+mod drop_in;
 mod erasure;
 mod flood;
 mod fuzzing;
 mod geo;
+mod killed;
 mod many_scorers;
 mod models;
 mod operations;

@@ -6,13 +6,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use telltale_proto::v1::models_client::ModelsClient;
+use telltale_proto::v1::scorer_client::ScorerClient;
 use telltale_proto::v1::{ListModelsRequest, Model, ModelState, PromoteModelRequest};
 use telltale_tests::process::built;
 use telltale_tests::stand::{Scorer, connect, shipped_models};
 use telltale_tests::traffic::Traffic;
 use tonic::transport::Channel;
 
-use crate::stage::{score, within};
+use crate::stage::{score, within, write_figures};
 
 /// A repository with the shipped forest alone, and the section that names it.
 pub fn repository(folder: &Path) -> (PathBuf, String) {
@@ -53,6 +54,23 @@ pub fn names(folder: &Path) -> Vec<String> {
     entries.into_iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
+/// Calls at a steady pace while a condition holds; microseconds of each. A call that fails ends the test.
+async fn paced(client: &ScorerClient<Channel>, traffic: &mut Traffic, mut go_on: impl FnMut(usize) -> bool) -> Vec<u64> {
+    let mut micros = Vec::new();
+    while go_on(micros.len()) {
+        let begun = tokio::time::Instant::now();
+        score(client, traffic.next_transaction()).await.unwrap();
+        micros.push(begun.elapsed().as_micros() as u64);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    micros
+}
+
+fn p99(mut micros: Vec<u64>) -> u64 {
+    micros.sort_unstable();
+    micros[micros.len() * 99 / 100]
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_hostile_model_is_stopped_by_its_own_guard_and_no_call_fails() {
     let folder = tempfile::tempdir().unwrap();
@@ -62,17 +80,25 @@ async fn every_hostile_model_is_stopped_by_its_own_guard_and_no_call_fails() {
     let (root, section) = repository(folder.path());
     let scorer = Scorer::start(folder.path(), &section).unwrap();
     let inbox = root.join("inbox");
+    let client = scorer.client().await;
+    let mut traffic = Traffic::new(81, 50);
+    paced(&client, &mut traffic, |calls| calls < 200).await;
+    let calm = paced(&client, &mut traffic, |calls| calls < 1_500).await;
     for name in expected.keys().map(String::as_str).chain(["harmless.onnx"]) {
         std::fs::copy(files.join(name), inbox.join(name)).unwrap();
     }
-    let client = scorer.client().await;
-    let mut traffic = Traffic::new(81, 50);
     let end = tokio::time::Instant::now() + Duration::from_secs(240);
-    while names(&inbox).iter().any(|name| name.ends_with(".onnx")) {
+    let dropped = paced(&client, &mut traffic, |_| {
         assert!(tokio::time::Instant::now() < end, "still there: {:?}", names(&inbox));
-        score(&client, traffic.next_transaction()).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        names(&inbox).iter().any(|name| name.ends_with(".onnx"))
+    })
+    .await;
+    let guards = expected.values().collect::<std::collections::BTreeSet<_>>().len();
+    let (calls, calm, dropped) = (dropped.len(), p99(calm), p99(dropped));
+    let figures = serde_json::json!({
+        "files": expected.len(), "guards": guards, "calls": calls, "calm_p99_us": calm, "dropped_p99_us": dropped,
+    });
+    write_figures("hostile.json", &figures);
     let quarantine = root.join(".quarantine");
     let mut wrong = Vec::new();
     for (file, guard) in &expected {
@@ -163,13 +189,13 @@ fn tries(what: &str, locked: bool) -> (bool, Option<i32>) {
 
 #[test]
 fn a_worker_can_do_nothing_but_score_and_without_its_guards_it_could() {
-    for what in ["socket", "exec", "fork", "kill"] {
+    for what in ["socket", "exec", "fork", "kill", "descriptor"] {
         assert_eq!(tries(what, true), (false, Some(rustix::process::Signal::SYS.as_raw())), "{what}");
     }
     for what in ["write", "read", "memory"] {
         assert_eq!(tries(what, true), (false, None), "{what}");
     }
-    for what in ["socket", "exec", "fork", "kill", "write", "read", "memory"] {
+    for what in ["socket", "exec", "fork", "kill", "descriptor", "write", "read", "memory"] {
         assert!(tries(what, false).0, "{what} does no harm without the guard, so the guard proves nothing");
     }
 }

@@ -56,3 +56,10 @@ pub fn telltale_ok(arguments: &[&str]) -> Vec<u8> {
     assert!(output.status.success(), "telltale {arguments:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
+
+/// Leaves figures where `make check-models` reads them.
+pub fn write_figures(name: &str, figures: &serde_json::Value) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/check");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join(name), format!("{figures:#}\n")).unwrap();
+}

@@ -1,20 +1,29 @@
-//! Swaps while calls come in on the real path. 200 of them, 10,000 with `TELLTALE_SIZE=full`; the figures go to `target/check/swaps.json`.
+//! Swaps while calls come in on the real path: promotions, rollbacks, trials and files dropped into the inbox. 200 of them, 10,000 with
+//! `TELLTALE_SIZE=full`; the figures go to `target/check/swaps.json`.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use telltale_proto::v1::models_client::ModelsClient;
-use telltale_proto::v1::{ModelChange, ModelScore, PromoteModelRequest, RollbackModelRequest, SetCanaryRequest, Verdict};
+use telltale_proto::v1::{
+    ListModelsRequest, ModelChange, ModelScore, PromoteModelRequest, RemoveModelRequest, RollbackModelRequest, SetCanaryRequest,
+    SetShadowRequest, Verdict,
+};
 use telltale_tests::stand::{Scorer, connect, shipped_models};
 use telltale_tests::traffic::Traffic;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 
-use crate::stage::score;
+use crate::stage::{score, within, write_figures};
 
 const MODEL: &str = "unusual";
+const DROPPED: &str = "dropped";
+/// Every so many swaps one is a file in the inbox.
+const DROP_EVERY: u64 = 40;
+/// Calls before the first swap: what is steady is measured on them, but for the first that warm everything up.
+const STEADY: (u64, usize) = (3_000, 500);
 
 /// Three versions of the shipped forest, the first in force.
 fn repository(folder: &Path) -> PathBuf {
@@ -29,6 +38,7 @@ fn repository(folder: &Path) -> PathBuf {
         }
     }
     std::fs::write(root.join(format!("{MODEL}/policy.toml")), "[aliases]\nchampion = 1\n").unwrap();
+    std::fs::create_dir_all(root.join("inbox")).unwrap();
     root
 }
 
@@ -50,19 +60,65 @@ fn mixes(verdict: &Verdict) -> bool {
     verdict.models.is_empty() || verdict.models.iter().any(mixed)
 }
 
-async fn swap(models: &mut ModelsClient<Channel>, number: u64) -> (bool, ModelChange) {
-    let model = MODEL.to_owned();
-    let canary = |percent| SetCanaryRequest { model: MODEL.to_owned(), version: 3, percent, reason: String::new() };
-    let change = match number % 4 {
-        0 => {
-            let request = PromoteModelRequest { model, version: 2, ..Default::default() };
-            models.promote_model(request).await.unwrap().into_inner().change
+/// The models of a scorer, as an operator changes them.
+struct Operator {
+    models: ModelsClient<Channel>,
+    inbox: PathBuf,
+    /// Files dropped, of which the last may still be on its way.
+    drops: u64,
+    steps: u64,
+}
+
+impl Operator {
+    /// The next change over the wire; whether it was a rollback.
+    async fn step(&mut self) -> (bool, ModelChange) {
+        let model = MODEL.to_owned();
+        let canary = |percent| SetCanaryRequest { model: MODEL.to_owned(), version: 3, percent, reason: String::new() };
+        let number = self.steps % 4;
+        self.steps += 1;
+        let change = match number {
+            0 => {
+                let request = PromoteModelRequest { model, version: 2, ..Default::default() };
+                self.models.promote_model(request).await.unwrap().into_inner().change
+            }
+            1 => self.models.rollback_model(RollbackModelRequest { model, reason: String::new() }).await.unwrap().into_inner().change,
+            2 => self.models.set_canary(canary(50.0)).await.unwrap().into_inner().change,
+            _ => self.models.set_canary(canary(0.0)).await.unwrap().into_inner().change,
+        };
+        (number == 1, change.unwrap())
+    }
+
+    /// Drops a file that no version has, once the one before it was taken and is out of the way.
+    async fn drop_file(&mut self) {
+        self.clear().await;
+        self.drops += 1;
+        let mut bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/fixtures/dropin.onnx")).unwrap();
+        // One more entry of `metadata_props`: key `n`, and the number as its value.
+        let number = format!("{:06}", self.drops);
+        bytes.extend([0x72, 11, 0x0a, 1, b'n', 0x12, 6]);
+        bytes.extend(number.as_bytes());
+        std::fs::write(self.inbox.join(format!("{DROPPED}.onnx")), bytes).unwrap();
+    }
+
+    /// Waits until the last file is in shadow and takes it out again.
+    async fn clear(&mut self) {
+        if self.drops == 0 {
+            return;
         }
-        1 => models.rollback_model(RollbackModelRequest { model, reason: String::new() }).await.unwrap().into_inner().change,
-        2 => models.set_canary(canary(50.0)).await.unwrap().into_inner().change,
-        _ => models.set_canary(canary(0.0)).await.unwrap().into_inner().change,
-    };
-    (number % 4 == 1, change.unwrap())
+        let version = u32::try_from(self.drops).unwrap();
+        within(Duration::from_secs(120), "the dropped model in shadow", || {
+            let mut models = self.models.clone();
+            async move {
+                let listed = models.list_models(ListModelsRequest {}).await.unwrap().into_inner().models;
+                listed.iter().any(|model| model.name == DROPPED && model.shadow == [version])
+            }
+        })
+        .await;
+        let model = DROPPED.to_owned();
+        let request = SetShadowRequest { model: model.clone(), version, remove: true, ..Default::default() };
+        self.models.set_shadow(request).await.unwrap();
+        self.models.remove_model(RemoveModelRequest { model, version, reason: String::new() }).await.unwrap();
+    }
 }
 
 fn quantile(values: &mut [u64], quantile: f64) -> u64 {
@@ -70,39 +126,57 @@ fn quantile(values: &mut [u64], quantile: f64) -> u64 {
     values.get(((values.len() as f64 * quantile) as usize).min(values.len().saturating_sub(1))).copied().unwrap_or(0)
 }
 
+/// What the callers saw.
+#[derive(Default)]
+struct Seen {
+    stop: AtomicBool,
+    answered: AtomicU64,
+    mixed: AtomicU64,
+    /// Microseconds of the calls before the first swap.
+    steady: Mutex<Vec<u64>>,
+}
+
+/// Calls until it is told to stop. A call that fails ends the test.
+async fn call(scorer: telltale_proto::v1::scorer_client::ScorerClient<Channel>, seed: u64, seen: Arc<Seen>) {
+    let mut traffic = Traffic::new(seed, 500);
+    while !seen.stop.load(Ordering::Relaxed) {
+        let begun = Instant::now();
+        let verdict = score(&scorer, traffic.next_transaction()).await.unwrap();
+        if seen.answered.fetch_add(1, Ordering::Relaxed) < STEADY.0 {
+            seen.steady.lock().unwrap().push(begun.elapsed().as_micros() as u64);
+        }
+        seen.mixed.fetch_add(u64::from(mixes(&verdict)), Ordering::Relaxed);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn swaps_under_load_fail_no_call_and_mix_no_versions() {
     let full = std::env::var("TELLTALE_SIZE").is_ok_and(|size| size == "full");
     let swaps: u64 = if full { 10_000 } else { 200 };
     let folder = tempfile::tempdir().unwrap();
-    let section = format!("[models]\npath = {:?}\nshipped_calibration = true\n[journal]\nenabled = {}\n", repository(folder.path()), !full);
+    let root = repository(folder.path());
+    // A machine that is busy with other things must not look like a slow model.
+    let section = format!("[models]\npath = {root:?}\nshipped_calibration = true\ndeadline_ms = 2000\n[journal]\nenabled = {}\n", !full);
     let scorer = Scorer::start(folder.path(), &section).unwrap();
-    let (stop, answered, mixed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let steady = Arc::new(tokio::sync::Mutex::new(Vec::new()));
+    let seen = Arc::new(Seen::default());
     let mut load = Vec::new();
     for caller in 0..2 {
-        let (client, mut traffic) = (scorer.client().await, Traffic::new(90 + caller, 500));
-        let (stop, answered, mixed, steady) = (stop.clone(), answered.clone(), mixed.clone(), steady.clone());
-        load.push(tokio::spawn(async move {
-            while !stop.load(Ordering::Relaxed) {
-                let begun = Instant::now();
-                // A call that fails ends the test.
-                let verdict = score(&client, traffic.next_transaction()).await.unwrap();
-                steady.lock().await.push(begun.elapsed().as_micros() as u64);
-                answered.fetch_add(1, Ordering::Relaxed);
-                mixed.fetch_add(u64::from(mixes(&verdict)), Ordering::Relaxed);
-            }
-        }));
+        load.push(tokio::spawn(call(scorer.client().await, 90 + caller, Arc::clone(&seen))));
     }
-    while answered.load(Ordering::Relaxed) < 1_000 {
+    while seen.answered.load(Ordering::Relaxed) < STEADY.0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    let models = ModelsClient::new(connect(scorer.admin));
+    let mut operator = Operator { models, inbox: root.join("inbox"), drops: 0, steps: 0 };
     let before = resident(scorer.process.id());
-    let mut models = ModelsClient::new(connect(scorer.admin));
     let (client, mut traffic) = (scorer.client().await, Traffic::new(99, 500));
     let (mut rollbacks, mut first) = (Vec::new(), Vec::new());
     for number in 0..swaps {
-        let (rollback, change) = swap(&mut models, number).await;
+        if number % DROP_EVERY == DROP_EVERY - 1 {
+            operator.drop_file().await;
+            continue;
+        }
+        let (rollback, change) = operator.step().await;
         if rollback {
             rollbacks.push(change.took_us);
         }
@@ -111,17 +185,20 @@ async fn swaps_under_load_fail_no_call_and_mix_no_versions() {
         first.push(begun.elapsed().as_micros() as u64);
         assert!(!mixes(&verdict), "{verdict:?}");
     }
-    stop.store(true, Ordering::Relaxed);
+    operator.clear().await;
+    seen.stop.store(true, Ordering::Relaxed);
     for task in load {
         task.await.unwrap();
     }
     let after = resident(scorer.process.id());
-    let mut steady = steady.lock().await.clone();
+    let mut steady = seen.steady.lock().unwrap().split_off(STEADY.1);
+    let mixed = seen.mixed.load(Ordering::Relaxed);
     let figures = serde_json::json!({
         "swaps": swaps,
-        "calls": answered.load(Ordering::Relaxed) + swaps,
+        "drops": operator.drops,
+        "calls": seen.answered.load(Ordering::Relaxed) + first.len() as u64,
         "failed": 0,
-        "mixed": mixed.load(Ordering::Relaxed),
+        "mixed": mixed,
         "resident_growth_percent": 100.0 * (after as f64 - before as f64) / before as f64,
         "rollback_max_ms": rollbacks.iter().max().copied().unwrap_or(0) as f64 / 1e3,
         "rollback_p50_ms": quantile(&mut rollbacks, 0.5) as f64 / 1e3,
@@ -129,8 +206,7 @@ async fn swaps_under_load_fail_no_call_and_mix_no_versions() {
         "first_after_swap_p50_us": quantile(&mut first, 0.5),
         "first_after_swap_p99_us": quantile(&mut first, 0.99),
     });
-    assert_eq!(mixed.load(Ordering::Relaxed), 0);
-    let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/check");
-    std::fs::create_dir_all(&out).unwrap();
-    std::fs::write(out.join("swaps.json"), format!("{figures:#}\n")).unwrap();
+    write_figures("swaps.json", &figures);
+    assert_eq!(mixed, 0, "{figures:#}");
+    assert_eq!(operator.drops, swaps / DROP_EVERY);
 }
