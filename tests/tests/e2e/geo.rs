@@ -210,7 +210,7 @@ async fn metric(scorer: &Scorer, line: &str) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_journey_is_seen_files_are_replaced_and_the_replay_needs_none() {
     let folder = tempfile::tempdir().unwrap();
-    let policy = "version: 1\nmode: enforce\nrules:\n  - {id: GEO-1, name: Far, when: 'customer.speed > 0.0', action: log, score: 5, \
+    let policy = "version: 1\nmode: enforce\nrules:\n  - {id: GEO-1, name: Far, when: 'customer.speed > 1.0', action: log, score: 5, \
                   reason: \"{customer.speed} km/h\"}\n  - {id: GEO-2, name: Abroad, when: 'source.country == \"AU\"', action: log, score: 5, \
                   reason: \"from Australia\"}\n";
     let policy = write(folder.path(), "policy.yaml", policy.as_bytes());
