@@ -66,15 +66,16 @@ impl Repository {
         fs::create_dir_all(&staging).map_err(ModelError::io("create", &staging))?;
         stage(&staging, draft)?;
         sync(&staging)?;
+        // Before the version: of a version without a policy nobody could make anything, should this end in between.
+        let policy = folder.join("policy.toml");
+        if !policy.exists() {
+            store(&policy, ModelPolicy::default().to_toml()?.as_bytes())?;
+        }
         let number = 1 + self.highest(model)?;
         self.keep_highest(model, number)?;
         let place = versions.join(number.to_string());
         fs::rename(&staging, &place).map_err(ModelError::io("rename into place", &place))?;
         sync(&versions)?;
-        let policy = folder.join("policy.toml");
-        if !policy.exists() {
-            store(&policy, ModelPolicy::default().to_toml()?.as_bytes())?;
-        }
         Ok(number)
     }
 

@@ -156,9 +156,9 @@ async fn a_lightgbm_model_goes_the_whole_way_by_the_lines_of_the_readme() {
     assert!(trial * 5 < answered.len(), "{trial} of {} clients are on trial, 5 % were asked for", answered.len());
 
     run(&next("telltale models promote"), &scorer, folder.path());
-    everybody(&seen, 2).await;
+    everybody(&seen, 2, &root).await;
     run(&next("telltale models rollback"), &scorer, folder.path());
-    everybody(&seen, 1).await;
+    everybody(&seen, 1, &root).await;
     assert_eq!(next(""), "", "the README says more");
 
     seen.stop.store(true, Ordering::Relaxed);
@@ -186,7 +186,7 @@ async fn half_first(line: &str, scorer: &Scorer, folder: &Path) {
 }
 
 /// From now on that version answers everybody.
-async fn everybody(seen: &Seen, version: u32) {
+async fn everybody(seen: &Seen, version: u32, repository: &Path) {
     // Calls that began before the change end with what they began with.
     seen.take();
     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -198,5 +198,6 @@ async fn everybody(seen: &Seen, version: u32) {
     })
     .await;
     let wrong: Vec<_> = answered.iter().filter(|(_, versions)| versions.iter().any(|other| *other != version)).collect();
-    assert!(wrong.is_empty(), "version {version} expected, {wrong:?}");
+    let audit = std::fs::read_to_string(repository.join("audit.ndjson")).unwrap();
+    assert!(wrong.is_empty(), "version {version} expected, {} of {} clients got another\n{audit}", wrong.len(), answered.len());
 }
