@@ -10,6 +10,7 @@ pub mod door;
 pub mod entity;
 pub mod event;
 pub mod expr;
+pub mod file;
 pub mod hash;
 pub mod kernel;
 pub mod schema;

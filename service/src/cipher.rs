@@ -3,11 +3,11 @@
 //! Bytes and a purpose enter, sealed bytes leave, and back. What was changed, or sealed for another purpose, does not open.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read};
 use std::path::Path;
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use telltale_features::file::{self, Readers};
 
 /// Seals and opens for one purpose.
 pub struct Cipher {
@@ -59,32 +59,11 @@ pub fn secret(path: &Path) -> io::Result<[u8; 32]> {
         Ok(secret) => secret.try_into().map_err(|_| damaged(&format!("`{}` does not hold 32 bytes", path.display()))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let secret: [u8; 32] = random()?;
-            replace(path, &secret)?;
+            file::replace(path, &secret, Readers::Owner)?;
             Ok(secret)
         }
         Err(error) => Err(error),
     }
-}
-
-/// Writes a file that only its owner can read beside its place, brings it to the disk, and puts it there in one step.
-///
-/// # Errors
-/// When it cannot be written.
-pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let staged = path.with_added_extension("new");
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    std::fs::rename(&staged, path)?;
-    sync_folder(path)
-}
-
-/// Brings a rename to the disk: else a power cut may bring the old file back.
-///
-/// # Errors
-/// When the folder cannot be synced.
-pub fn sync_folder(path: &Path) -> io::Result<()> {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 /// Content that cannot be what it should be.

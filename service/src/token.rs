@@ -9,6 +9,7 @@ use std::path::Path;
 
 use prost::Message;
 use telltale_features::domain::Context;
+use telltale_features::file::{self, Readers};
 use telltale_features::hash::{Hasher, Keyring};
 use telltale_features::schema::Schema;
 use telltale_features::store::redis::NamesKey;
@@ -140,7 +141,7 @@ fn read_key(file: File) -> io::Result<(u32, [u8; 32])> {
 
 fn make_key(path: &Path, id: u32) -> io::Result<[u8; 32]> {
     let secret = cipher::random::<32>()?;
-    cipher::replace(path, &[&id.to_le_bytes()[..], &secret].concat())?;
+    file::replace(path, &[&id.to_le_bytes()[..], &secret].concat(), Readers::Owner)?;
     Ok(secret)
 }
 

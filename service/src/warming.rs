@@ -5,10 +5,12 @@
 //! history than it has. A feature that was dropped and comes back begins anew.
 
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::Mutex;
+use telltale_features::file::{self, Readers};
 use telltale_features::schema::Schema;
 use telltale_features::store::redis::{RedisStore, TableError};
 use telltale_features::time::Timestamp;
@@ -43,6 +45,8 @@ pub struct Warming {
     path: PathBuf,
     features: Vec<Feature>,
     since: Mutex<BTreeMap<String, i64>>,
+    /// When the last of them will be warm, microseconds since 1970: asked with every transaction.
+    ends: AtomicI64,
     /// Nothing was known here before this start.
     fresh: bool,
 }
@@ -73,7 +77,9 @@ impl Warming {
             Some(known) => known.get(&feature.hash).copied().unwrap_or(now.micros()),
         };
         let since = features.iter().map(|feature| (feature.hash.clone(), since(feature))).collect();
-        Ok(Self { path, features, since: Mutex::new(since), fresh: known.is_none() })
+        let warming = Self { path, features, since: Mutex::new(since), ends: AtomicI64::new(0), fresh: known.is_none() };
+        warming.ends.store(warming.until(&warming.since.lock()), Ordering::Relaxed);
+        Ok(warming)
     }
 
     /// The same, and the file brought up to date.
@@ -87,11 +93,12 @@ impl Warming {
     }
 
     fn save(&self) -> io::Result<()> {
-        let staged = self.path.with_extension("json.new");
-        let mut file = std::fs::File::create(&staged)?;
-        file.write_all(&serde_json::to_vec_pretty(&*self.since.lock())?)?;
-        file.sync_all()?;
-        std::fs::rename(&staged, &self.path)
+        let text = {
+            let since = self.since.lock();
+            self.ends.store(self.until(&since), Ordering::Relaxed);
+            serde_json::to_vec_pretty(&*since)?
+        };
+        file::replace(&self.path, &text, Readers::Umask)
     }
 
     /// Learns what the other scorers know and tells them the rest: the later moment holds, because until then one of them did not count.
@@ -131,6 +138,19 @@ impl Warming {
         if let Err(error) = self.save() {
             tracing::error!(%error, "since when features are counted could not be saved");
         }
+    }
+
+    fn until(&self, since: &BTreeMap<String, i64>) -> i64 {
+        let until = |feature: &Feature| {
+            let since = since.get(&feature.hash).copied().filter(|since| *since != ALWAYS)?;
+            Some(since.saturating_add(feature.window_us))
+        };
+        self.features.iter().filter_map(until).max().unwrap_or(0)
+    }
+
+    /// Whether anything warms at that moment.
+    pub fn is_any(&self, now: Timestamp) -> bool {
+        self.ends.load(Ordering::Relaxed) > now.micros()
     }
 
     /// What warms at that moment, in the schema's order.
@@ -187,6 +207,7 @@ mod tests {
         let again = Warming::open(folder.path(), &new, at(12)).unwrap();
         assert_eq!(names(&again, at(12)), ["address.requests_7d"]);
         assert_eq!(again.warming(at(12))[0].until, at(17));
+        assert!(again.is_any(at(12)) && !again.is_any(at(17)));
         assert!(names(&again, at(17)).is_empty());
         let why = again.refusal(["address.requests_7d", "address.requests_1m"].into_iter(), at(12)).unwrap();
         assert!(why.contains("address.requests_7d") && why.contains("120.0 h"), "{why}");
@@ -203,7 +224,7 @@ mod tests {
         warming.backfilled(at(5), false);
         assert_eq!(warming.warming(at(10))[0].until, at(12));
         warming.backfilled(at(8), true);
-        assert!(names(&warming, at(10)).is_empty());
+        assert!(names(&warming, at(10)).is_empty() && !warming.is_any(at(10)));
         assert!(names(&Warming::open(folder.path(), &schema("10m, 7d"), at(10)).unwrap(), at(10)).is_empty(), "it is kept");
     }
 

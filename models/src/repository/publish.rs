@@ -2,8 +2,9 @@
 //! so that a killed process leaves either the old state or the new one, whole.
 
 use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use telltale_features::file::{self, Readers};
 
 use super::audit::{AuditLine, Author};
 use super::manifest::{CALIBRATION, GOLDEN, Manifest, REPORT};
@@ -236,13 +237,5 @@ fn sync(path: &Path) -> Result<(), ModelError> {
 
 /// Writes a file so that after a crash there is either the old one or the new one, whole.
 pub(super) fn store(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
-    let aside: PathBuf = path.with_extension("new");
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create(&aside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&aside, path)?;
-        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-    };
-    write().map_err(ModelError::io("write", path))
+    file::replace(path, bytes, Readers::Umask).map_err(ModelError::io("write", path))
 }

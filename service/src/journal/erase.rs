@@ -10,12 +10,12 @@ use std::path::Path;
 
 use memchr::memmem::Finder;
 use prost::Message;
+use telltale_features::file::{self, Readers};
 use telltale_features::time::Timestamp;
 use telltale_proto::journal::v1::{Erased, JournalRecord, journal_record::Kind};
 
 use super::block::{self, FILE_MAGIC, Found};
 use super::reader::files;
-use crate::cipher;
 
 /// Identifiers shorter than this are found by their key only: they stand in half of all texts.
 const SHORTEST: usize = 5;
@@ -178,7 +178,7 @@ fn rewrite(path: &Path, until: Timestamp, erasure: &Erasure) -> io::Result<u64> 
         }
     }
     if erased > 0 {
-        cipher::replace(path, &content)?;
+        file::replace(path, &content, Readers::Owner)?;
     }
     Ok(erased)
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use serde::Serialize;
+use telltale_features::file::{self, Readers};
 
-use crate::cipher;
 use crate::journal::Erasure;
 
 /// Writes the audit log.
@@ -71,7 +71,7 @@ impl Audit {
         }
         if changed {
             let permissions = file.metadata()?.permissions();
-            cipher::replace(&self.path, kept.as_bytes())?;
+            file::replace(&self.path, kept.as_bytes(), Readers::Owner)?;
             std::fs::set_permissions(&self.path, permissions)?;
             *file = append(&self.path)?;
         }

@@ -5,10 +5,11 @@
 //! state (denials); this table is what enforcement points hold when the scorer is away.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
+use telltale_features::file::{self, Readers};
 use telltale_features::schema::{Normalization, Place, Schema};
 use telltale_features::time::Timestamp;
 use telltale_policy::NewDenial;
@@ -26,6 +27,7 @@ const DENIALS: usize = 100_000;
 /// The table.
 pub struct Decisions {
     inner: Mutex<Inner>,
+    saving: Mutex<()>,
     version: watch::Sender<u64>,
     file: Option<PathBuf>,
     selectors: Vec<v1::EntitySelector>,
@@ -54,7 +56,7 @@ impl Decisions {
         let version = u64::try_from(now.micros()).unwrap_or_default().max(1);
         let inner = Inner { version, table, ..Inner::default() };
         let selectors = schema.selectors().iter().map(selector).collect();
-        Ok(Self { inner: Mutex::new(inner), version: watch::Sender::new(version), file, selectors, hash_key })
+        Ok(Self { inner: Mutex::new(inner), saving: Mutex::new(()), version: watch::Sender::new(version), file, selectors, hash_key })
     }
 
     /// Told of every change.
@@ -181,18 +183,15 @@ impl Decisions {
     /// Writes the whole table beside the old one, then renames.
     fn save(&self) -> io::Result<()> {
         let Some(path) = &self.file else { return Ok(()) };
-        let lines: Vec<String> = {
+        // One at a time: an older table must not take the place of a newer one.
+        let _one_at_a_time = self.saving.lock();
+        let mut lines = {
             let mut inner = self.inner.lock();
             inner.unsaved = false;
-            inner.table.values().map(json::write).collect::<Result<_, _>>().map_err(io::Error::other)?
+            inner.table.values().map(json::write).collect::<Result<Vec<String>, _>>().map_err(io::Error::other)?
         };
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let mut staged = tempfile::NamedTempFile::new_in(folder)?;
-        for line in lines {
-            writeln!(staged, "{line}")?;
-        }
-        staged.as_file().sync_all()?;
-        staged.persist(path).map(|_| ()).map_err(|error| error.error)
+        lines.push(String::new());
+        file::replace(path, lines.join("\n").as_bytes(), Readers::Owner)
     }
 }
 

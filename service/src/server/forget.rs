@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use telltale_features::domain::Context;
 use telltale_features::entity::EntityId;
+use telltale_features::file::{self, Readers};
 use telltale_features::store::Store;
 use telltale_features::store::redis::TableError;
 use telltale_features::time::Timestamp;
@@ -26,7 +27,7 @@ use super::errors::CallError;
 use super::overrides::{self, REASON_BYTES};
 use super::snapshots;
 use super::warm::change_override;
-use crate::cipher::{self, Cipher};
+use crate::cipher::Cipher;
 use crate::convert;
 use crate::journal::{ErasedCount, Erasure, erase};
 
@@ -303,5 +304,5 @@ fn note(service: &Service, (id, until): (String, i64)) -> Result<(), CallError> 
     let now = service.engine.clock().now().micros();
     known.retain(|_, until| now - *until <= REMEMBERED);
     known.insert(id, until);
-    Ok(cipher::replace(&service.forgetting.done, &serde_json::to_vec(&known).map_err(io::Error::other)?)?)
+    Ok(file::replace(&service.forgetting.done, &serde_json::to_vec(&known).map_err(io::Error::other)?, Readers::Owner)?)
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use telltale_features::entity::{EntityId, EntityKey, EntityType, Subjects};
+use telltale_features::file::{self, Readers};
 
 use crate::cipher::{self, Cipher};
 
@@ -128,7 +129,7 @@ impl Names {
             }
         }
         let sealed = [MAGIC.as_slice(), &self.cipher.seal(content)?].concat();
-        cipher::replace(&self.path, &sealed).inspect_err(|_| self.inner.lock().changed = true)
+        file::replace(&self.path, &sealed, Readers::Owner).inspect_err(|_| self.inner.lock().changed = true)
     }
 
     fn read(&self) -> io::Result<Vec<(EntityId, String)>> {

@@ -9,8 +9,9 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use telltale_features::file::{self, Readers};
 
 /// First bytes of every snapshot.
 const MAGIC: &[u8; 16] = b"telltale-snap-1\n";
@@ -38,8 +39,7 @@ impl Writer {
     pub fn create(path: &Path) -> io::Result<Self> {
         // One name for all: what a failed one left is overwritten by the next.
         let staged = path.with_file_name(STAGED);
-        let options = File::options().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
-        let file = BufWriter::with_capacity(1 << 20, options);
+        let file = BufWriter::with_capacity(1 << 20, file::begin(&staged, Readers::Owner)?);
         let mut writer = Self { file, digest: blake3::Hasher::new(), path: path.to_path_buf(), staged, bytes: 0 };
         writer.put(MAGIC)?;
         Ok(writer)
@@ -78,12 +78,7 @@ impl Writer {
         let digest = *self.digest.finalize().as_bytes();
         self.file.write_all(&digest)?;
         let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.sync_all()?;
-        std::fs::rename(&self.staged, &self.path)?;
-        if let Some(folder) = self.path.parent() {
-            // Else a power cut may take the name back.
-            File::open(folder)?.sync_all()?;
-        }
+        file::put(&file, &self.staged, &self.path)?;
         Ok(self.bytes + DIGEST)
     }
 }
