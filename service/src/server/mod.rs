@@ -12,6 +12,7 @@ mod entities;
 mod errors;
 mod forget;
 mod http;
+mod inputs;
 mod listen;
 mod memory;
 mod metrics;
@@ -35,6 +36,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use telltale_features::domain::{Context, HttpResponse, Outcome};
+use telltale_features::door::Admitted;
 use telltale_features::store::{Claim, Durability, Store};
 use telltale_models::Lane;
 use telltale_proto::v1;
@@ -43,7 +45,7 @@ use tonic::Status;
 
 use crate::convert::{self, Clamps};
 use crate::idempotency::content_digest;
-use crate::score::{Engine, Scored};
+use crate::score::{Engine, Scored, Stopwatch};
 use crate::warming::Warming;
 use crate::{token, verdict};
 
@@ -75,6 +77,7 @@ pub struct Service {
     audit: Audit,
     snapshots: Snapshots,
     warming: Warming,
+    inputs: inputs::Inputs,
     /// Longest time that a call may take, its own deadline or not.
     longest: Duration,
     lanes: usize,
@@ -87,7 +90,7 @@ impl Service {
     ///
     /// # Errors
     /// When it is out of bounds, shed, or too late.
-    pub async fn score(&self, wire: v1::Transaction, deadline: Instant) -> Result<Sealed, CallError> {
+    pub async fn score(self: &Arc<Self>, wire: v1::Transaction, deadline: Instant) -> Result<Sealed, CallError> {
         let arrived = present();
         let place = self.admission.enter(wire.http.as_ref().map_or("", |http| http.path.as_str()));
         let _place = place.inspect_err(|error| self.shed(error, &wire))?;
@@ -112,17 +115,30 @@ impl Service {
             }
             Entered::First { turn, conflict } => {
                 self.metrics.id_conflicts.inc_by(u64::from(conflict));
-                // A snapshot waits until the verdict is remembered, not only decided.
-                let _passage = self.engine.store.enter();
-                let scored = self.engine.score(admitted, watch, Lane(lane() % self.lanes)).await;
-                match &scored.history.claim {
-                    Claim::Lost(decision) => self.repeated(&scored, turn, decision).await,
-                    Claim::Unasked | Claim::Won => self.decided(&scored, turn, answer, deadline).await,
-                }
+                let first = Arc::clone(self).first((admitted, watch), (turn, answer), deadline);
+                // A claim is made on the way: a caller who hangs up then must not leave it undecided for every scorer.
+                let claims = self.engine.store.has_claims();
+                if claims { tokio::spawn(first).await.map_err(std::io::Error::other)? } else { first.await }
             }
         };
         self.metrics.seconds.observe(arrived.elapsed().as_secs_f64());
         if present() > deadline { Err(CallError::Deadline) } else { Ok(verdict) }
+    }
+
+    /// A transaction that was not seen before, from the door to the verdict.
+    async fn first(
+        self: Arc<Self>,
+        (admitted, watch): (Admitted, Stopwatch),
+        (turn, answer): (Turn, Option<HttpResponse>),
+        deadline: Instant,
+    ) -> Sealed {
+        // A snapshot waits until the verdict is remembered, not only decided.
+        let _passage = self.engine.store.enter();
+        let scored = self.engine.score(admitted, watch, Lane(lane() % self.lanes)).await;
+        match &scored.history.claim {
+            Claim::Lost(decision) => self.repeated(&scored, turn, decision).await,
+            Claim::Unasked | Claim::Won => self.decided(&scored, turn, answer, deadline).await,
+        }
     }
 
     /// Everything that follows a decision: verdict, journal, denials, memory, and outcomes that came before it.
@@ -134,6 +150,7 @@ impl Service {
         let context = schema.context(&scored.admitted, scored.history.event_time);
         verdict.context = token::seal(&self.engine.hasher, &context, schema).into();
         verdict.timings = Some(verdict::timings(&scored.timings));
+        self.tell_warming(&scored.force, &mut verdict, scored.decided.now);
         self.conclude(scored, &verdict);
         verdict.durability = self.durability(scored, deadline).await.to_owned();
         self.metrics.decided.with_label_values(&[scored.decision.action.name()]).inc();

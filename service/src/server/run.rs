@@ -177,6 +177,7 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
     }
     let service = Arc::new(Service {
         warming,
+        inputs: Default::default(),
         memory: Arc::new(Memory::new(Bounds {
             transactions: config.idempotency.transactions,
             micros: i64::try_from(config.idempotency.seconds.saturating_mul(1_000_000)).unwrap_or(i64::MAX),

@@ -69,6 +69,33 @@ async fn within<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_model_on_features_without_a_full_window_is_refused_and_a_verdict_says_what_warms() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = with_models(folder.path(), true);
+    // As an installation that has been counting other things until now.
+    std::fs::create_dir_all(&config.data).unwrap();
+    std::fs::write(config.data.join("features.json"), "{}").unwrap();
+    config.journal.enabled = false;
+    let running = start(config).await;
+    let (mut admin, mut scorer) = (models(&running).await, client(&running).await);
+    let refusals = [
+        admin.promote_model(promote(2)).await.unwrap_err(),
+        admin.promote_model(v1::PromoteModelRequest { uncalibrated: true, ..promote(2) }).await.unwrap_err(),
+        admin.set_canary(canary(3, 50.0)).await.unwrap_err(),
+    ];
+    for refused in refusals {
+        assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused:?}");
+        assert!(refused.message().contains("no full window yet") && refused.message().contains("wait"), "{refused:?}");
+    }
+    admin.set_canary(canary(3, 0.0)).await.unwrap();
+    let verdict = score(&mut scorer, login("w1", "192.0.2.1", "anna")).await.unwrap();
+    assert_eq!(verdict.features_status(), v1::FeaturesStatus::Warming, "{verdict:?}");
+    let words: Vec<&String> = verdict.degraded.iter().filter(|words| words.contains("without a full window yet")).collect();
+    assert!(words.len() == 1 && words[0].contains(" more"), "{verdict:?}");
+    running.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn swaps_under_load_fail_nothing_mix_nothing_and_replay_equal() {
     let folder = tempfile::tempdir().unwrap();
     let config = with_models(folder.path(), true);
