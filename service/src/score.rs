@@ -3,14 +3,15 @@
 //! A checked transaction enters, a scored one leaves. Live scoring goes the whole way in [`Engine::score`]; replay takes the same
 //! steps over batches, with recorded moments. Nothing here speaks gRPC or decides anything itself.
 
+mod reports;
+mod stopwatch;
+
 use std::sync::Arc;
-use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use telltale_features::domain::{Aggregate, Context, Label, Outcome, Transaction};
-use telltale_features::door::{Admitted, AdmittedOutcome, Door, DoorError};
-use telltale_features::event::EntityEvents;
+use telltale_features::domain::Transaction;
+use telltale_features::door::{Admitted, Door, DoorError};
 use telltale_features::hash::Hasher;
 use telltale_features::kernel::slots::PolicyState;
 use telltale_features::schema::{Fields, Schema};
@@ -27,6 +28,9 @@ use crate::geo::Geo;
 use crate::in_force::{self, InForce};
 use crate::journal::Journal;
 use crate::verdict::{self, Timings};
+
+pub use reports::weighted;
+pub use stopwatch::Stopwatch;
 
 /// Everything that scoring needs, shared by all workers.
 pub struct Engine<S = AnyStore> {
@@ -290,64 +294,6 @@ impl<S: Store> Engine<S> {
         self.calibrator.lock().offer(scores, &scored.admitted.subjects, ruled)
     }
 
-    /// Applies an outcome in the order of everything.
-    ///
-    /// # Errors
-    /// When the door refuses it.
-    pub async fn apply_outcome(&self, outcome: Outcome, context: &Context, order: Order<'_>) -> Result<Moment, DoorError> {
-        let outcome = self.door.admit_outcome(outcome, context)?;
-        Ok(self.apply_admitted_outcome(&outcome, context, order).await)
-    }
-
-    /// Applies an outcome that stands behind the door already.
-    pub async fn apply_admitted_outcome(&self, outcome: &AdmittedOutcome, context: &Context, order: Order<'_>) -> Moment {
-        let moment = self.store.apply(self.schema.outcome_events(context, outcome), order).await;
-        self.record_outcome(outcome, context, moment);
-        moment
-    }
-
-    /// Journals an applied outcome.
-    pub fn record_outcome(&self, outcome: &AdmittedOutcome, context: &Context, moment: Moment) {
-        self.journal.append(moment, || Kind::Outcome(convert::outcome_applied(context, outcome, &self.schema)));
-    }
-
-    /// Applies a label in the order of everything.
-    pub async fn apply_label(&self, label: &Label, context: &Context, order: Order<'_>) -> Moment {
-        let moment = self.store.apply(self.schema.label_events(context, label), order).await;
-        self.record_label(label, context, moment);
-        moment
-    }
-
-    /// Journals an applied label.
-    pub fn record_label(&self, label: &Label, context: &Context, moment: Moment) {
-        self.journal.append(moment, || Kind::Label(convert::label_applied(context, label, &self.schema)));
-    }
-
-    /// Applies an aggregate: one event of its weight.
-    ///
-    /// # Errors
-    /// When the door refuses its sample.
-    pub async fn apply_aggregate(&self, aggregate: Aggregate, order: Order<'_>) -> Result<Moment, DoorError> {
-        let (count, first) = (aggregate.count, aggregate.first);
-        let mut admitted = self.identify(aggregate.sample)?;
-        let retell = |time| self.schema.events_at(&admitted, count, time);
-        let happening = Happening::new(weighted(self.schema.events(&admitted), count), &retell);
-        let history = self.store.observe(happening, order).await;
-        admitted.tx.time = history.event_time;
-        self.record_aggregate(&admitted, (count, first), history.moment);
-        Ok(history.moment)
-    }
-
-    /// Journals an applied aggregate: its sample, its count and the time of its first.
-    pub fn record_aggregate(&self, admitted: &Admitted, (count, first): (u32, Timestamp), moment: Moment) {
-        self.journal.append(moment, || {
-            let mut record = convert::observed(admitted, admitted.tx.time, &self.schema);
-            record.count = count;
-            record.first_us = first.micros();
-            Kind::Aggregate(record)
-        });
-    }
-
     /// The snapshot in force.
     pub fn in_force(&self) -> Arc<InForce> {
         self.force.load_full()
@@ -418,42 +364,7 @@ fn calibration_change(force: &InForce, finished: &Finished) -> Option<(telltale_
     Some((bundle, record))
 }
 
-/// The same events, each of that weight.
-pub fn weighted(mut events: EntityEvents, weight: u32) -> EntityEvents {
-    for (_, event) in &mut events.events {
-        event.weight = weight;
-    }
-    events
-}
-
 /// Whether any model still collects this site's own scores.
 fn is_calibrating(scores: &Scores) -> bool {
     scores.parts.iter().any(|part| matches!(part.calibrated, Calibrated::Calibrating { .. }))
-}
-
-/// Measures the steps of one transaction.
-pub struct Stopwatch {
-    started: Instant,
-    last: Instant,
-    timings: Timings,
-}
-
-impl Stopwatch {
-    #[expect(clippy::disallowed_methods, reason = "timings are about this process, not about events")]
-    fn start() -> Self {
-        let now = Instant::now();
-        Self { started: now, last: now, timings: Timings::default() }
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "timings are about this process, not about events")]
-    fn lap(&mut self, step: impl FnOnce(&mut Timings) -> &mut f64) {
-        let now = Instant::now();
-        *step(&mut self.timings) = now.duration_since(self.last).as_secs_f64() * 1e6;
-        self.last = now;
-    }
-
-    fn finish(mut self) -> Timings {
-        self.timings.total_us = self.last.duration_since(self.started).as_secs_f64() * 1e6;
-        self.timings
-    }
 }

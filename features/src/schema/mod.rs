@@ -9,6 +9,7 @@ mod builder;
 mod bytes;
 mod check;
 mod compile;
+mod declare;
 mod derived;
 mod duration;
 mod events;
