@@ -93,7 +93,8 @@ impl Page {
         let share = 1.0 - start.rem_euclid(1_000_000) as f64 / 1e6;
         let occupied = f64::from(after) + f64::from(within) * share;
         let cells = PAGE as f64;
-        let counted = -cells * (1.0 - occupied.min(cells - 0.5) / cells).ln();
+        // An empty page is 0, not −0.
+        let counted = 0.0 - cells * (1.0 - occupied.min(cells - 0.5) / cells).ln();
         if counted <= CROWDED {
             return counted;
         }

@@ -123,6 +123,7 @@ impl<'o> Own<'o> {
                 self.summary.aggregates += 1;
                 let count = observed.count;
                 let admitted = self.admitted(observed)?;
+                engine.door.follow(&admitted);
                 Some(Op::Aggregate(weighted(schema.events(&admitted), count), moment))
             }
             Some(Kind::Decided(decided)) => {
@@ -181,6 +182,10 @@ impl<'o> Own<'o> {
             }
             Some(Kind::Decision(change)) => self.overrule(&change, moment)?,
             Some(Kind::Changed(change)) => self.change(&change, moment),
+            Some(Kind::Aggregate(observed)) if self.engine.door.follows_routes() => {
+                let admitted = self.admitted(observed)?;
+                self.engine.door.follow(&admitted);
+            }
             Some(Kind::Aggregate(_) | Kind::Decided(_) | Kind::Label(_) | Kind::Gap(_) | Kind::Forgotten(_) | Kind::Erased(_)) | None => {}
         }
         Ok(())

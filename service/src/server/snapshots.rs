@@ -3,8 +3,7 @@
 //! The store is cut at one number while it scores; entities, what transactions under way had read, verdicts given and sessions opened
 //! leave for a file. Scoring never waits for the file, and for the cut only as long as a few dozen entities take to encode.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -20,8 +19,7 @@ use telltale_features::time::Timestamp;
 use super::wire::Sealed;
 use super::{ServeError, ServeOptions, Service};
 use crate::config::Config;
-use crate::journal;
-use crate::replay::{Progress, Resume};
+use crate::replay::Resume;
 use crate::score::Engine;
 use crate::snapshot::{self, Asked, Opened, PART, Sessions, SnapshotError, Verdicts, Writer, tag};
 
@@ -140,7 +138,7 @@ pub fn take(service: &Service, data: &Path) -> bool {
 fn write(service: &Service, store: &EmbeddedStore, folder: &Path) -> Result<(Cut, u64), SnapshotError> {
     std::fs::create_dir_all(folder).map_err(SnapshotError::write(folder))?;
     let engine = &service.engine;
-    let Some(cut) = store.cut() else { return Err(SnapshotError::Slow(PATIENCE.as_secs())) };
+    let Some(cut) = store.cut() else { return Err(SnapshotError::UnderWay) };
     // What was applied up to the cut may still be on its way to this file or the one before; all that comes later is in this one or behind.
     let file = engine.journal().stats().map_or(0, |stats| stats.file.load(Ordering::Acquire).saturating_sub(1).max(1));
     let path = snapshot::path(folder, cut.moment.sequence.0);
@@ -255,7 +253,7 @@ pub fn restore(service: &Service, config: &Config, options: &ServeOptions) -> Re
     let files = snapshot::files(&folder).map_err(|source| ServeError::Data { path: folder, source })?;
     let journal = config.data.join("journal");
     for (_, path) in files {
-        match restore_one(engine, (&path, &journal), options.progress) {
+        match snapshot::restore_one(engine, (&path, &journal), options.progress) {
             Ok(None) => return Ok(None),
             Ok(Some(restored)) => return Ok(Some(take_over(service, restored))),
             Err(error @ SnapshotError::OtherKey { .. }) => return Err(ServeError::Snapshot(error)),
@@ -263,50 +261,6 @@ pub fn restore(service: &Service, config: &Config, options: &ServeOptions) -> Re
         }
     }
     Ok(None)
-}
-
-/// Puts one snapshot into the engine's store. `None` when its schema is another one and the journal, which is whole, is better replayed:
-/// what is newly counted is then counted of the past too.
-///
-/// # Errors
-/// When the snapshot cannot be used.
-pub fn restore_one(engine: &Engine, (path, journal): (&PathBuf, &Path), shown: bool) -> Result<Option<snapshot::Restored>, SnapshotError> {
-    let Some(store) = engine.store.embedded() else { return Ok(None) };
-    let mut reader = snapshot::Reader::open(path).map_err(SnapshotError::broken(path))?;
-    let header = snapshot::read_header(&mut reader).map_err(SnapshotError::broken(path))?;
-    snapshot::check_key(path, &header, &engine.hasher)?;
-    let whole = || journal::files(journal).is_ok_and(|files| files.first().is_some_and(|(number, _)| *number == 1));
-    if header.schema != engine.schema.digest() && header.journal_file > 0 && whole() {
-        tracing::info!(path = %path.display(), "the snapshot is of another schema, and the journal is whole: it is replayed from its beginning");
-        return Ok(None);
-    }
-    let (size, _) = reader.progress();
-    tracing::info!(path = %path.display(), bytes = size, "reading the snapshot");
-    let bar = Progress::new(Some(size), shown);
-    let mut said = 0;
-    let restored = snapshot::restore(store, (path, &engine.schema, &engine.hasher), |size, left| {
-        let quarter = (size - left) * 4 / size.max(1);
-        bar.at(size - left, 0);
-        if quarter > said {
-            said = quarter;
-            tracing::info!("{} % of the snapshot", quarter * 25);
-        }
-    });
-    bar.finish();
-    let restored = restored?;
-    let snapshot::Restored { header, entities, unknown, .. } = &restored;
-    tracing::info!(sequence = header.sequence, entities, unknown, "snapshot read");
-    if *unknown > 0 {
-        tracing::warn!(unknown, "entities of types that the schema does not have were left out");
-    }
-    Ok(Some(restored))
-}
-
-/// From where the journal goes on after a snapshot.
-pub fn resume(restored: &mut snapshot::Restored) -> Resume {
-    let histories = std::mem::take(&mut restored.histories).into_iter().map(|history| (history.moment.sequence.0, history));
-    let histories: HashMap<u64, History> = histories.collect();
-    Resume { sequence: restored.header.sequence, histories, first_file: restored.header.journal_file }
 }
 
 fn take_over(service: &Service, mut restored: snapshot::Restored) -> Resume {
@@ -326,7 +280,7 @@ fn take_over(service: &Service, mut restored: snapshot::Restored) -> Resume {
         }
     }
     service.snapshots.at.store(restored.header.now_us, Ordering::Relaxed);
-    resume(&mut restored)
+    snapshot::resume(&mut restored)
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long a snapshot takes is about this process, not about events")]

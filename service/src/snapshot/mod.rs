@@ -6,6 +6,7 @@
 
 mod file;
 mod parts;
+mod resume;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use crate::convert;
 
 pub use file::{Reader, STAGED, Writer};
 pub use parts::{Asked, Header, Opened, Remembered, Sessions, Verdicts, histories, key, shards, tag};
+pub use resume::{restore_one, resume};
 
 /// Snapshots that are kept.
 const KEPT: usize = 2;
@@ -67,6 +69,9 @@ pub enum SnapshotError {
     /// Transactions were under way for too long.
     #[error("transactions that began before the snapshot are still under way after {0} s; the next one is tried at its time")]
     Slow(u64),
+    /// An earlier cut is still open.
+    #[error("transactions that an earlier snapshot found under way have not ended yet; the next one is tried at its time")]
+    UnderWay,
     /// The scorer stops.
     #[error("the scorer stops")]
     Stopping,

@@ -20,7 +20,6 @@ use telltale_features::time::{Clock, ManualClock, Timestamp};
 use crate::config::{Config, GeoSection};
 use crate::journal::{self, Journal};
 use crate::replay::{self, Format, Progress, ReplayError, ReplayOptions};
-use crate::server::snapshots;
 use crate::setup::{self, SetupError, SystemClock};
 use crate::snapshot::{self, PART, SnapshotError, tag};
 use crate::{cli, token};
@@ -172,9 +171,9 @@ fn export_embedded(config: &Config, (path, hasher): (&Path, Hasher), shown: bool
     let unreadable = |error: std::io::Error| MoveError::Data { path: config.data.clone(), reason: error.to_string() };
     let mut resume = None;
     for (_, path) in snapshot::files(&snapshot::folder(&config.data)).map_err(unreadable)? {
-        match snapshots::restore_one(&engine, (&path, &folder), shown) {
+        match snapshot::restore_one(&engine, (&path, &folder), shown) {
             Ok(restored) => {
-                resume = restored.map(|mut restored| snapshots::resume(&mut restored));
+                resume = restored.map(|mut restored| snapshot::resume(&mut restored));
                 break;
             }
             Err(error @ SnapshotError::OtherKey { .. }) => return Err(error.into()),

@@ -17,6 +17,7 @@ use telltale_tests::redis::Redis;
 use telltale_tests::stand::Scorer;
 use telltale_tests::traffic::Traffic;
 
+use crate::shared_state::metric;
 use crate::stage::{score, telltale_ok, within};
 
 /// Who is to be forgotten, and who is not.
@@ -191,7 +192,7 @@ async fn every_replica_forgets_whom_one_was_asked_to_forget() {
     places.iter().for_each(|place| std::fs::create_dir_all(place.join("data")).unwrap());
     let first = Scorer::start(&places[0], &sections).unwrap();
     std::fs::copy(first.data.join("telltale.key"), places[1].join("data/telltale.key")).unwrap();
-    let second = Scorer::start(&places[1], &sections).unwrap();
+    let mut second = Scorer::start(&places[1], &sections).unwrap();
     let mut traffic = Traffic::new(62, 4);
     lived(&first, &mut traffic).await;
     let late = lived(&second, &mut traffic).await;
@@ -214,6 +215,24 @@ async fn every_replica_forgets_whom_one_was_asked_to_forget() {
         assert_eq!(feature(&get(scorer, "user", STAYS).await, "user.requests_24h"), stays);
         let clear = files(&scorer.data).into_iter().filter(|path| holds(&std::fs::read(path).unwrap(), GONE.as_bytes()));
         assert_eq!(clear.count(), 0);
+    }
+
+    // Who comes back begins anew, and a replica that lost its data directory does not take that away when it is told once more.
+    for _ in 0..3 {
+        score(&first.client().await, login(&mut traffic, 1, GONE)).await.unwrap();
+    }
+    let back = || async { feature(&get(&first, "user", GONE).await, "user.requests_24h") == 3.0 && metric(&first, "backlog").await == 0 };
+    within(Duration::from_secs(10), "who came back is counted", back).await;
+    second.process.signal(rustix::process::Signal::TERM).unwrap();
+    assert!(second.process.wait().unwrap(), "{}", second.process.last_words());
+    let addresses = second.addresses();
+    std::fs::remove_dir_all(&second.data).unwrap();
+    std::fs::create_dir_all(&second.data).unwrap();
+    std::fs::copy(first.data.join("telltale.key"), second.data.join("telltale.key")).unwrap();
+    let second = Scorer::start_at(&places[1], &sections, addresses).unwrap();
+    within(Duration::from_secs(20), "told again", || async { second.data.join("forgotten.json").exists() }).await;
+    for scorer in [&first, &second] {
+        assert_eq!(feature(&get(scorer, "user", GONE).await, "user.requests_24h"), 3.0, "what came since was taken away");
     }
 }
 

@@ -3,10 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use telltale_proto::v1::{Action, Transaction};
+use telltale_proto::v1::report_request::Payload;
+use telltale_proto::v1::scorer_client::ScorerClient;
+use telltale_proto::v1::{Action, Entity, GetEntityRequest, Header, HttpResponse, Outcome, ReportRequest, Transaction};
 use telltale_tests::redis::Redis;
 use telltale_tests::stand::Scorer;
 use telltale_tests::traffic::Traffic;
+use tonic::transport::Channel;
 
 use crate::recovery::seen;
 use crate::shared_state::{beside, metric, of_client, sections_with};
@@ -115,4 +118,52 @@ async fn while_it_is_being_decided_a_repetition_is_scored_and_not_counted() {
     assert!(pending.degraded.iter().any(|word| word.contains("is deciding")), "{pending:?}");
     assert_eq!((pending.action(), seen(&pending)), (Action::Challenge, 1));
     assert_eq!(seen(&score(&clients[1], of_client(&mut traffic, 1)).await.unwrap()), 1, "the repetition was counted");
+}
+
+/// A login that opens a session at one scorer, whose answer sets the cookie.
+async fn log_in(client: &ScorerClient<Channel>, traffic: &mut Traffic, session: &str) {
+    let mut transaction = asking(traffic, "/api/login");
+    let http = transaction.http.as_mut().unwrap();
+    let body = r#"{"username":"anna","password":"hers"}"#;
+    (http.method, http.body_size, http.body) = ("POST".to_owned(), body.len() as u64, body.as_bytes().to_vec().into());
+    let verdict = score(client, transaction).await.unwrap();
+    let cookie = Header { name: "set-cookie".to_owned(), value: format!("sid={session}; HttpOnly") };
+    let outcome = Outcome {
+        transaction_id: verdict.transaction_id.clone(),
+        context: verdict.context,
+        time: traffic.next_transaction().time,
+        response: Some(HttpResponse { status: 200, headers: vec![cookie], ..Default::default() }),
+        ..Default::default()
+    };
+    client.clone().report(ReportRequest { payload: Some(Payload::Outcome(outcome)) }).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_whom_only_one_scorer_knows_is_counted_once_all_the_same() {
+    const TIMES: u64 = 40;
+    let folder = tempfile::tempdir().unwrap();
+    let redis = Redis::start(folder.path(), &[]).unwrap();
+    let scorers = two(folder.path(), &redis, [("", ""); 2]);
+    let clients = [scorers[0].client().await, scorers[1].client().await];
+    let mut traffic = Traffic::new(84, 5);
+    log_in(&clients[0], &mut traffic, "a-session-of-anna").await;
+    quiet(&scorers).await;
+    for _ in 0..TIMES {
+        let mut transaction = of_client(&mut traffic, 1);
+        let headers = &mut transaction.http.as_mut().unwrap().headers;
+        headers.retain(|header| header.name != "cookie");
+        headers.push(Header { name: "cookie".to_owned(), value: "sid=a-session-of-anna".to_owned() });
+        let both = tokio::join!(score(&clients[0], transaction.clone()), score(&clients[1], transaction));
+        let both = [both.0.unwrap(), both.1.unwrap()];
+        let repeated = both.iter().filter(|verdict| verdict.degraded.iter().any(|word| word.starts_with("a repeated"))).count();
+        assert_eq!(repeated, 1, "{both:?}");
+    }
+    quiet(&scorers).await;
+    assert_eq!(seen(&score(&clients[1], of_client(&mut traffic, 1)).await.unwrap()), TIMES + 2);
+    let user = Entity { r#type: "user".to_owned(), id: "anna".to_owned(), ..Default::default() };
+    let shown = scorers[0].entities().await.get_entity(GetEntityRequest { entity: Some(user) }).await.unwrap().into_inner();
+    let requests = shown.features.iter().find(|feature| feature.name == "user.requests_24h").and_then(|feature| feature.value).unwrap();
+    // Only the transactions that the scorer of the login was the first to claim are known to be hers.
+    let lost = metric(&scorers[0], "claims_lost").await;
+    assert_eq!(requests as u64, 1 + TIMES - lost, "{lost} of {TIMES} were the other scorer's");
 }

@@ -68,13 +68,13 @@ impl Shared {
         let newest = keys.len();
         keys.extend(missed().filter(|one| one.standing != Standing::Settled).map(|one| self.key(one.entity, one.standing)));
         if keys.is_empty() && name.is_none() {
-            self.note_ages(&asked);
+            self.note_ages(&asked, now);
             return (asked, Claim::Unasked);
         }
         self.counts.reads.fetch_add(1, Ordering::Relaxed);
         if !self.breaker.is_closed() {
             self.counts.missed.fetch_add(1, Ordering::Relaxed);
-            self.note_ages(&asked);
+            self.note_ages(&asked, now);
             return (asked, self.counted(Claim::Unasked, name));
         }
         let mut claim = Claim::Unasked;
@@ -103,14 +103,14 @@ impl Shared {
                 self.counts.missed.fetch_add(1, Ordering::Relaxed);
             }
         }
-        self.note_ages(&asked);
+        self.note_ages(&asked, now);
         (asked, self.counted(claim, name))
     }
 
     /// How old the oldest copy is that answers for what is stored.
-    fn note_ages(&self, asked: &Answers) {
+    fn note_ages(&self, asked: &Answers, now: Timestamp) {
         let oldest = asked.iter().filter(|one| !matches!(one.answer, Answer::Found(_))).map(|one| one.age).max();
-        self.counts.cache_age.fetch_max(u64::try_from(oldest.unwrap_or(0)).unwrap_or(0), Ordering::Relaxed);
+        self.counts.cache_age.note(u64::try_from(oldest.unwrap_or(0)).unwrap_or(0), now);
     }
 
     /// Takes in what was found of an entity; whether anything was.

@@ -163,7 +163,7 @@ impl Shared {
             ("breaker_open", u64::from(!self.breaker.is_closed())),
             ("backlog", dirty),
             ("backlog_lost", lost),
-            ("cache_age_us", counts.cache_age.swap(0, Ordering::Relaxed)),
+            ("cache_age_us", counts.cache_age.greatest(self.now())),
             ("clock_skew_us", self.skew.measured().unsigned_abs()),
         ];
         stats

@@ -10,6 +10,7 @@
 //! ```
 //! Whatever Redis does, the caller gets its answer in time; how much history is behind it is its [`Status`].
 
+mod ages;
 mod ask;
 mod breaker;
 mod claims;
@@ -120,8 +121,8 @@ struct Counts {
     claims_won: AtomicU64,
     claims_lost: AtomicU64,
     claims_unanswered: AtomicU64,
-    /// Microseconds: the oldest copy that answered since this was last told.
-    cache_age: AtomicU64,
+    /// The oldest copy that answered lately.
+    cache_age: ages::Ages,
 }
 
 /// The shards of one operation, locked.
