@@ -51,7 +51,7 @@ impl<S: Store> Engine<S> {
     /// When the door refuses its sample.
     pub async fn apply_aggregate(&self, aggregate: Aggregate, order: Order<'_>) -> Result<Moment, DoorError> {
         let (count, first) = (aggregate.count, aggregate.first);
-        let mut admitted = self.door.admit(aggregate.sample)?;
+        let mut admitted = self.identify(aggregate.sample)?;
         let retell = |time| self.schema.events_at(&admitted, count, time);
         let happening = Happening::new(weighted(self.schema.events(&admitted), count), &retell);
         let history = self.store.observe(happening, order).await;
