@@ -2,9 +2,9 @@
 //!
 //! Content enters and is on the disk, under its name, when these return. What a file holds is the caller's.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Who may read a file that is made anew.
@@ -29,7 +29,12 @@ pub fn begin(staged: &Path, readers: Readers) -> io::Result<File> {
     let mut options = File::options();
     options.write(true).create(true).truncate(true);
     match readers {
-        Readers::Owner => options.mode(0o600).open(staged),
+        Readers::Owner => {
+            let file = options.mode(0o600).open(staged)?;
+            // What a crash left may have been made for more readers.
+            file.set_permissions(Permissions::from_mode(0o600))?;
+            Ok(file)
+        }
         Readers::Umask => options.open(staged),
     }
 }
@@ -58,8 +63,6 @@ pub fn replace(path: &Path, content: &[u8], readers: Readers) -> io::Result<()> 
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     struct Folder(PathBuf);

@@ -14,7 +14,6 @@
 mod bad_http;
 mod bad_input;
 mod disk;
-mod drop_in;
 mod erasure;
 mod flood;
 mod fuzzing;
