@@ -41,8 +41,8 @@ test: setup-tests ## Every suite
 lint: setup-tests ## Formatting, lints, documentation, contract, licences
 	@tests/lint.sh
 
-soak: setup-tests build ## The same suites and the checks of features and models at full size: an hour or more
-	@TELLTALE_SIZE=full tests/soak.sh
+soak: setup-tests build ## The same suites and the checks of features and models at full size
+	@tests/soak.sh
 
 bench: setup-tests build ## One table of measured figures: target/bench/summary.json
 	@tests/bench.sh

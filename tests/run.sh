@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every suite, with the runners' own closing lines. TELLTALE_SIZE=full (make soak) runs them at their full sizes.
+# Every suite, with the runners' own closing lines. TELLTALE_SIZE=full runs the long ones at their full sizes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Every suite and every check at full size, each figure beside its bar. What misses its bar is told at the end and does not stop the run.
+# Every suite, then the checks of features and models at full size, which run the long suites again at theirs; each figure beside its bar.
+# What misses its bar is told at the end and does not stop the run.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 missed=()
 tests/run.sh || missed+=("suites")
 for check in features models; do
-    python3 "tests/check_$check.py" || missed+=("$check")
+    TELLTALE_SIZE=full python3 "tests/check_$check.py" || missed+=("$check")
 done
 if ((${#missed[@]})); then
     echo "soak: not all of it holds: ${missed[*]}"

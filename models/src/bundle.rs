@@ -138,6 +138,12 @@ impl Bundle {
         self.slots.iter().filter_map(|slot| slot.champion.as_ref()).map(|loaded| (&*loaded.name, loaded.version))
     }
 
+    /// The features that the champions read; one that several read comes several times.
+    pub fn inputs(&self) -> impl Iterator<Item = FeatureId> {
+        let champions = self.slots.iter().filter_map(|slot| slot.champion.as_ref());
+        champions.flat_map(|loaded| loaded.model.inputs.iter().map(|input| input.feature))
+    }
+
     /// The champions that have no calibration yet.
     pub fn uncalibrated(&self) -> impl Iterator<Item = (Arc<str>, u32)> {
         let waiting = self.slots.iter().filter_map(|slot| slot.champion.as_ref()).filter(|loaded| !loaded.is_calibrated());

@@ -170,9 +170,16 @@ impl Warming {
         let read: Vec<&Warm> = inputs.filter_map(|input| warming.iter().find(|warm| warm.name == input)).collect();
         let last = read.iter().map(|warm| warm.until).max()?;
         let hours = last.micros_since(now) as f64 / 3.6e9;
-        let names: Vec<&str> = read.iter().take(3).map(|warm| warm.name.as_str()).collect();
-        let more = if read.len() > names.len() { format!(" and {} more", read.len() - names.len()) } else { String::new() };
-        Some(format!("it reads features that have no full window yet ({}{more}); wait {hours:.1} h", names.join(", ")))
+        let names: Vec<&str> = read.iter().map(|warm| warm.name.as_str()).collect();
+        Some(format!("it reads features that have no full window yet ({}); wait {hours:.1} h", some(&names)))
+    }
+}
+
+/// The first three names, and how many more there are.
+pub fn some(names: &[&str]) -> String {
+    match names.split_at_checked(3) {
+        Some((first, rest)) if !rest.is_empty() => format!("{} and {} more", first.join(", "), rest.len()),
+        _ => names.join(", "),
     }
 }
 

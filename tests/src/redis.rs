@@ -248,7 +248,6 @@ impl Cluster {
         let mut nodes = Vec::new();
         for _ in 0..6 {
             let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-config-file", "nodes.conf"];
-            // The bus listens 10,000 ports above, so the port must leave room for it.
             nodes.push(Redis::start(folder, &options)?);
         }
         let addresses: Vec<String> = nodes.iter().map(|node| node.address.to_string()).collect();

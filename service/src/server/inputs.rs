@@ -2,6 +2,7 @@
 //!
 //! A snapshot and a moment enter, names leave. Nothing is asked once everything is warm.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -11,9 +12,7 @@ use telltale_proto::v1;
 
 use super::Service;
 use crate::in_force::InForce;
-
-/// Names that are told; beyond, how many more there are.
-const TOLD: usize = 3;
+use crate::warming::some;
 
 /// What was found out last.
 #[derive(Debug, Default)]
@@ -22,8 +21,6 @@ pub struct Inputs(Mutex<Known>);
 #[derive(Debug, Default)]
 struct Known {
     epoch: Option<Sequence>,
-    /// What the models of that epoch read.
-    read: Vec<String>,
     /// For which second the words were made.
     second: i64,
     words: Option<Arc<str>>,
@@ -48,30 +45,12 @@ impl Service {
         if known.epoch == Some(force.epoch) && known.second == second {
             return known.words.clone();
         }
-        if known.epoch != Some(force.epoch) {
-            (known.epoch, known.read) = (Some(force.epoch), inputs(force));
-        }
-        let warming = self.warming.warming(now).into_iter().map(|warm| warm.name);
-        let read: Vec<String> = warming.filter(|name| known.read.contains(name)).collect();
-        known.second = second;
-        known.words = (!read.is_empty()).then(|| {
-            let told = read.iter().take(TOLD).map(String::as_str).collect::<Vec<_>>().join(", ");
-            let more = if read.len() > TOLD { format!(" and {} more", read.len() - TOLD) } else { String::new() };
-            format!("features without a full window yet: {told}{more}").into()
-        });
+        let features = self.engine.schema.features();
+        let read: BTreeSet<&str> = force.bundle.inputs().filter_map(|id| Some(&*features.get(id.index())?.name)).collect();
+        let warming = self.warming.warming(now);
+        let warming: Vec<&str> = warming.iter().map(|warm| warm.name.as_str()).filter(|name| read.contains(name)).collect();
+        (known.epoch, known.second) = (Some(force.epoch), second);
+        known.words = (!warming.is_empty()).then(|| format!("features without a full window yet: {}", some(&warming)).into());
         known.words.clone()
     }
-}
-
-/// Names of the features that the models in force read.
-fn inputs(force: &InForce) -> Vec<String> {
-    let Some(loader) = &force.loader else { return Vec::new() };
-    let mut read = Vec::new();
-    for (model, version) in force.bundle.models() {
-        match loader.repository().manifest(model, version) {
-            Ok(manifest) => read.extend(manifest.inputs.into_iter().map(|input| input.name)),
-            Err(error) => tracing::warn!(%error, model, version, "what it reads is not known"),
-        }
-    }
-    read
 }

@@ -118,7 +118,7 @@ impl Service {
                 let first = Arc::clone(self).first((admitted, watch), (turn, answer), deadline);
                 // A claim is made on the way: a caller who hangs up then must not leave it undecided for every scorer.
                 let claims = self.engine.store.has_claims();
-                if claims { tokio::spawn(first).await.map_err(std::io::Error::other)? } else { first.await }
+                if claims { ended(tokio::spawn(first).await)? } else { first.await }
             }
         };
         self.metrics.seconds.observe(arrived.elapsed().as_secs_f64());
@@ -300,6 +300,14 @@ impl Service {
         verdict.context = token::seal(&self.engine.hasher, &context, schema).into();
         self.memory.restore(&scored.admitted.tx.id, content_digest(&scored.admitted), Sealed::new(&verdict), scored.decided.now);
     }
+}
+
+/// What a task of its own came to: its panic is the caller's, and only a runtime that ends gives it up.
+fn ended<T>(task: Result<T, tokio::task::JoinError>) -> Result<T, CallError> {
+    task.map_err(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => CallError::Draining,
+    })
 }
 
 /// This thread's number: each scoring thread has its own sessions of the models.

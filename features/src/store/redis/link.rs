@@ -20,7 +20,7 @@ use super::options::{Acknowledge, Credentials, RedisOptions, RedisOptionsError, 
 use super::value::{SCRIPT, Write, Written};
 use crate::store::Claim;
 
-/// Writes in one call of the script, where one node has all keys: a call costs a server as much as two writes.
+/// Writes in one call of the script, where one node has all keys: a call costs a server about as much as the write in it.
 const TOGETHER: usize = 32;
 /// Longest time for a connection to be made.
 pub(super) const CONNECT: Duration = Duration::from_secs(1);
@@ -74,7 +74,7 @@ impl Link {
         }
     }
 
-    /// The values of some keys, and whose a transaction is, in one pipeline a node.
+    /// The values of some keys, and whose a transaction is: one round trip to each node.
     pub(super) async fn get(&self, keys: &[String], claim: Option<(String, Duration)>) -> RedisResult<(Vec<Option<Vec<u8>>>, Claim)> {
         if let Some((claim, stands)) = claim {
             return self.get_and_claim(keys, &claim, stands).await;

@@ -65,6 +65,8 @@ struct Seen {
     /// What each version made of the latest transactions, until their labels come, and labels that came before.
     labels: Labels<Vec<(Version, Pair)>>,
     probation: Probation,
+    /// Whether any version was to be compared when the models last changed: else no label waits for a score.
+    watches: bool,
     /// Versions that are being taken back.
     leaving: Vec<Version>,
 }
@@ -108,6 +110,9 @@ impl Shadows {
     /// What feedback called a transaction; it counts as soon as the versions that watch have scored that too.
     pub fn labelled(&self, id: &str, label: &str, now: Timestamp) {
         let mut seen = self.seen.lock();
+        if !seen.watches && seen.compared.is_empty() {
+            return;
+        }
         if let Some(pairs) = seen.labels.label(id, label, now).cloned() {
             seen.label(label, &pairs);
         }
@@ -132,6 +137,7 @@ impl Shadows {
             Some(Reign { model: Arc::from(model), champion: aliases.champion?, has_previous: aliases.previous.is_some() })
         });
         seen.probation.follow(reigns, fresh);
+        seen.watches = bundle.has_rivals() || !seen.probation.is_over();
         self.on_probation.store(!seen.probation.is_over(), Ordering::Relaxed);
     }
 
