@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "telltale/v1/transaction.proto",
     "telltale/v1/outcome.proto",
     "telltale/v1/verdict.proto",
     "telltale/v1/scorer.proto",
     "telltale/v1/decisions.proto",
     "telltale/v1/models.proto",
+    "telltale/v1/templates.proto",
     "telltale/journal/v1/journal.proto",
 ];
 

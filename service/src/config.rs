@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use sections::{
-    Access, Admin, Config, GeoSection, Idempotency, JournalSection, Log, Metrics, Models, NamesSection, PolicySection, RedisSection,
-    SchemaSection, Scoring, StoreSection,
+    Access, Admin, Config, EndpointsSection, GeoSection, Idempotency, JournalSection, Log, Metrics, Models, NamesSection, PolicySection,
+    RedisSection, SchemaSection, Scoring, StoreSection,
 };
 
 /// Why a configuration was refused.
@@ -122,7 +122,7 @@ impl Config {
             }
         }
         self.check_redis(path)?;
-        let ranges: [(&'static str, u64, std::ops::RangeInclusive<u64>, &'static str); 13] = [
+        let ranges: [(&'static str, u64, std::ops::RangeInclusive<u64>, &'static str); 14] = [
             ("scoring.max_concurrent", self.scoring.max_concurrent as u64, 1..=1_000_000, "1 to 1,000,000"),
             ("scoring.deadline_ms", self.scoring.deadline_ms, 1..=60_000, "1 to 60,000"),
             ("scoring.drain_ms", self.scoring.drain_ms, 0..=600_000, "0 to 600,000"),
@@ -135,6 +135,7 @@ impl Config {
             ("journal.file_mb", self.journal.file_mb, 1..=4_096, "1 to 4,096"),
             ("journal.total_mb", self.journal.total_mb, 2..=1 << 30, "2 to 1,073,741,824"),
             ("journal.queue", self.journal.queue as u64, 16..=1 << 24, "16 to 16,777,216"),
+            ("endpoints.distinct", self.endpoints.distinct as u64, 10..=10_000, "10 to 10,000"),
             ("idempotency.transactions", self.idempotency.transactions as u64, 16..=1 << 24, "16 to 16,777,216"),
         ];
         for (key, value, range, allowed) in ranges {
@@ -150,6 +151,12 @@ impl Config {
         }
         if let Some(mode) = self.policy.mode.as_deref().filter(|mode| !["off", "monitor", "enforce"].contains(mode)) {
             return refuse("policy.mode", mode.to_owned(), "off, monitor, enforce");
+        }
+        if !["off", "suggest", "on"].contains(&self.endpoints.learn.as_str()) {
+            return refuse("endpoints.learn", self.endpoints.learn.clone(), "off, suggest, on");
+        }
+        if !(0.001..=1.0).contains(&self.endpoints.client_share) {
+            return refuse("endpoints.client_share", self.endpoints.client_share.to_string(), "0.001 to 1");
         }
         if !["foreign", "all", "none"].contains(&self.models.contain.as_str()) {
             return refuse("models.contain", self.models.contain.clone(), "foreign, all, none");
@@ -260,6 +267,8 @@ mod tests {
             ),
             ("[store]\nmax_mb = \"many\"", &["telltale.toml", "line 2", "many"]),
             ("[access]\nkey = \"k\"", &["access.certificate", "together"]),
+            ("[endpoints]\nlearn = \"yes\"", &["endpoints.learn", "yes", "off, suggest, on"]),
+            ("[endpoints]\nclient_share = 1.5", &["endpoints.client_share", "1.5", "0.001 to 1"]),
         ];
         for (text, parts) in cases {
             let error = parse(text).unwrap_err();

@@ -1,4 +1,5 @@
-//! What one decision is made with: policy, models and overrides as one immutable snapshot with its epoch.
+//! What one decision is made with: policy, models and overrides as one immutable snapshot with its epoch, and the endpoint templates
+//! that came by record.
 //!
 //! A change makes a new snapshot; nothing is ever changed in place, so a verdict cannot mix versions.
 
@@ -6,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use telltale_features::schema::Schema;
+use telltale_features::schema::{Schema, Templates};
 use telltale_features::store::Sequence;
 use telltale_features::yaml::Problems;
 use telltale_models::{Bundle, CalibrationTable, Loader, ModelState};
 use telltale_policy::{Mode, Overrides, Policy};
-use telltale_proto::journal::v1::{Changed, DecisionChanged, journal_record::Kind};
+use telltale_proto::journal::v1::{Changed, DecisionChanged, TemplateChanged, journal_record::Kind};
 use telltale_proto::v1;
 
 use crate::convert::{self, ConvertError};
@@ -29,6 +30,8 @@ pub struct InForce {
     pub loader: Option<Arc<Loader>>,
     /// What people ruled.
     pub overrides: Arc<Overrides>,
+    /// Endpoint templates beside the configured ones. The door uses them; decisions do not look at them.
+    pub templates: Arc<Templates>,
     /// Sequence of the change that put it in force; 0 at the start.
     pub epoch: Sequence,
     /// What verdicts say of it.
@@ -44,6 +47,7 @@ impl InForce {
             bundle: Arc::new(bundle),
             loader: None,
             overrides: Arc::new(Overrides::default()),
+            templates: Arc::default(),
             epoch: Sequence(0),
             versions: Arc::default(),
         };
@@ -77,6 +81,12 @@ impl InForce {
     #[must_use]
     pub fn with_overrides(&self, overrides: Overrides) -> Self {
         self.changed(|force| force.overrides = Arc::new(overrides))
+    }
+
+    /// The same with other endpoint templates.
+    #[must_use]
+    pub fn with_templates(&self, templates: Templates) -> Self {
+        self.changed(|force| force.templates = Arc::new(templates))
     }
 
     fn changed(&self, change: impl FnOnce(&mut Self)) -> Self {
@@ -270,4 +280,15 @@ pub fn override_change(overrides: &Overrides, change: &DecisionChanged, schema: 
     }
     let ruling = convert::override_from_proto(decision, schema)?;
     Ok(if change.removed { overrides.without(ruling.entity) } else { overrides.with(ruling) })
+}
+
+/// Templates after a recorded change of one.
+///
+/// # Errors
+/// When the record is damaged.
+pub fn template_change(templates: &Templates, change: &TemplateChanged) -> Result<Templates, ConvertError> {
+    let wire = change.template.clone().unwrap_or_default();
+    let template = convert::template_from_proto(&wire, "template")?;
+    let in_force = wire.state() == v1::TemplateState::InForce;
+    Ok(if in_force { templates.with(template) } else { templates.without(&template) })
 }

@@ -306,12 +306,13 @@ impl<S: Store> Engine<S> {
         let moment = self.store.moment(order);
         force.epoch = moment.sequence;
         self.journal.append(moment, || record);
-        self.force.store(Arc::new(force));
+        self.put_in_force(force);
         Some(moment.sequence)
     }
 
     /// Puts a snapshot in force as recorded, without journalling it: replay and warm-up.
     pub fn put_in_force(&self, force: InForce) {
+        self.door.use_templates(Arc::clone(&force.templates));
         self.force.store(Arc::new(force));
     }
 

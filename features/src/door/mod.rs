@@ -19,13 +19,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 
 use crate::domain::limits::TEXT_BYTES;
 use crate::domain::{Context, Identity, Outcome, Transaction, Value, Values};
 use crate::entity::{EntityId, EntityKey, EntityType, Subject, Subjects};
 use crate::hash::Hasher;
-use crate::schema::{FieldKind, Place, Schema, vouched};
+use crate::schema::{FieldKind, Place, Schema, Templates, vouched};
 use inspect::{Gathered, Inspector};
 use parts::{Parts, Spot, Wanted, normalized};
 use redact::Redactor;
@@ -97,6 +98,7 @@ pub struct Door {
     fields: Vec<Vec<Spot>>,
     inspector: Inspector,
     redactor: Redactor,
+    templates: ArcSwap<Templates>,
     sessions: Sessions<Subject>,
     /// The route that each session asked for last; only kept when a field names it.
     routes: Option<Sessions<Box<str>>>,
@@ -119,6 +121,7 @@ impl Door {
             wanted,
             inspector: Inspector::new(),
             redactor: Redactor::new(&schema),
+            templates: ArcSwap::default(),
             sessions: Sessions::default(),
             routes: follows.then(Sessions::default),
             session: schema.entity_type("session"),
@@ -127,6 +130,11 @@ impl Door {
             schema,
             hasher,
         }
+    }
+
+    /// Takes these templates for every transaction from now on, beside the configured ones.
+    pub fn use_templates(&self, templates: Arc<Templates>) {
+        self.templates.store(templates);
     }
 
     /// Identifies, inspects and redacts one transaction.
@@ -247,7 +255,7 @@ impl Door {
             None => String::new(),
             Some(http) if !http.route.is_empty() => http.route.clone(),
             Some(http) => {
-                let mut route = self.schema.routes().route(&http.path);
+                let mut route = self.schema.routes().route_among(&self.templates.load(), (&tx.service, &http.method), &http.path);
                 limits::cut(&mut route, TEXT_BYTES);
                 route
             }

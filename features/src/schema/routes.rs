@@ -1,12 +1,15 @@
 //! Route templates and operations: a path enters, the template that stands for its like leaves.
 //!
-//! Configured templates come first. Then the shape of each segment decides, without any memory: digits, UUIDs, hexadecimal and
-//! long mixed tokens become `{id}`, so the number of routes stays bounded by the words of the API and not by its objects.
+//! Configured templates come first, then those that came by a record. Else the shape of each segment decides, without any memory:
+//! digits, UUIDs, hexadecimal and long mixed tokens become `{id}`, so the number of routes stays bounded by the words of the API and
+//! not by its objects.
 
 use std::collections::HashMap;
 
+use super::learned::Templates;
+
 /// Deeper paths end in `/**`.
-const MAX_SEGMENTS: usize = 8;
+pub(super) const MAX_SEGMENTS: usize = 8;
 /// Longer words are tokens.
 const MAX_WORD: usize = 32;
 
@@ -83,21 +86,47 @@ impl Routes {
         Ok(())
     }
 
-    /// The template of a path.
+    /// The template of a path, without those that came by a record.
     pub fn route(&self, path: &str) -> String {
-        let count = segments(path).count();
-        if let Some(templates) = self.by_length.get(&count) {
-            let found = templates.iter().find(|template| {
-                segments(path).zip(&template.segments).all(|(segment, wanted)| match wanted {
-                    Segment::Word(word) => word == segment,
-                    Segment::Any => !segment.is_empty(),
-                })
-            });
-            if let Some(template) = found {
-                return template.text.clone();
-            }
+        self.configured(path).map_or_else(|| shaped(path), str::to_owned)
+    }
+
+    /// The template of a path that is asked for with that method of that service: configured, else one of those given, else by its shape.
+    pub fn route_among(&self, templates: &Templates, of: (&str, &str), path: &str) -> String {
+        if let Some(configured) = self.configured(path) {
+            return configured.to_owned();
         }
-        shaped(path, count)
+        let shaped = shaped(path);
+        match templates.find(of, path) {
+            Some(found) if self.may_stand_for(&found.path, (of.1, &shaped)) => found.path.clone(),
+            _ => shaped,
+        }
+    }
+
+    /// The route of a path by its shape alone, where templates may be learned of it: nothing configured names it or what it does.
+    pub fn learnable(&self, method: &str, path: &str) -> Option<String> {
+        let depth = segments(path).count();
+        if depth > MAX_SEGMENTS || segments(path).any(str::is_empty) || self.configured(path).is_some() {
+            return None;
+        }
+        Some(shaped(path)).filter(|shaped| self.operation(method, shaped).is_empty())
+    }
+
+    /// A template never hides an operation: who can teach `/{id}` must not make logins at `/login` nameless.
+    fn may_stand_for(&self, template: &str, (method, shaped): (&str, &str)) -> bool {
+        let named = self.operation(method, shaped);
+        named.is_empty() || named == self.operation(method, template)
+    }
+
+    fn configured(&self, path: &str) -> Option<&str> {
+        let templates = self.by_length.get(&segments(path).count())?;
+        let found = templates.iter().find(|template| {
+            segments(path).zip(&template.segments).all(|(segment, wanted)| match wanted {
+                Segment::Word(word) => word == segment,
+                Segment::Any => !segment.is_empty(),
+            })
+        });
+        found.map(|template| template.text.as_str())
     }
 
     /// The operation of a method on a route; empty when none is configured.
@@ -138,17 +167,23 @@ pub(crate) fn segments(path: &str) -> std::str::Split<'_, char> {
     path.strip_prefix('/').unwrap_or(path).split('/')
 }
 
+/// Whether a segment of a template stands for any value.
+pub(super) fn is_variable(segment: &str) -> bool {
+    segment.starts_with('{') && segment.ends_with('}')
+}
+
 fn parsed(text: &str) -> Vec<Segment> {
     segments(text)
         .map(|segment| match segment {
             "*" => Segment::Any,
-            other if other.starts_with('{') && other.ends_with('}') => Segment::Any,
+            other if is_variable(other) => Segment::Any,
             other => Segment::Word(other.to_owned()),
         })
         .collect()
 }
 
-fn shaped(path: &str, count: usize) -> String {
+fn shaped(path: &str) -> String {
+    let count = segments(path).count();
     let mut route = String::with_capacity(path.len().min(128) + 1);
     for segment in segments(path).take(MAX_SEGMENTS) {
         route.push('/');
@@ -178,8 +213,7 @@ fn variable(segment: &str) -> bool {
 
 /// The last variable segment of a path, given its route; empty when there is none.
 pub(crate) fn object_id<'a>(path: &'a str, route: &str) -> &'a str {
-    let named = |segment: &str| segment.starts_with('{') && segment.ends_with('}');
-    segments(path).zip(segments(route)).filter(|(_, template)| named(template)).last().map_or("", |(segment, _)| segment)
+    segments(path).zip(segments(route)).filter(|(_, template)| is_variable(template)).last().map_or("", |(segment, _)| segment)
 }
 
 /// The segment of a path that a template calls `name`.

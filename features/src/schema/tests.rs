@@ -222,6 +222,20 @@ fn routes_by_template_and_by_shape() {
     for (path, route) in cases {
         assert_eq!(schema.routes().route(path), route, "{path}");
     }
+    let learned =
+        Templates::new(["/blog/{slug}", "/api/{any}", "/api/orders/{id}/{part}"].map(|path| Template::new("", "", path).unwrap()));
+    let among = |method: &str, path: &str| schema.routes().route_among(&learned, ("shop", method), path);
+    assert_eq!(among("GET", "/blog/how-to-bake-bread"), "/blog/{slug}");
+    assert_eq!(among("GET", "/blog/how/to"), "/blog/how/to");
+    assert_eq!(among("GET", "/api/products/shoe-42"), "/api/products/{id}", "what is configured comes first");
+    assert_eq!(among("GET", "/api/orders/17/parts"), "/api/orders/{id}/{part}");
+    assert_eq!(among("GET", "/api/login"), "/api/{any}");
+    assert_eq!(among("POST", "/api/login"), "/api/login", "an operation is never hidden");
+    let learnable = |method: &str, path: &str| schema.routes().learnable(method, path);
+    assert_eq!(learnable("GET", "/blog/17/how-to").as_deref(), Some("/blog/{id}/how-to"));
+    for (method, path) in [("GET", "/api/products/shoe-42"), ("POST", "/api/login"), ("GET", "/a//b"), ("GET", "/a/b/c/d/e/f/g/h/i")] {
+        assert_eq!(learnable(method, path), None, "{method} {path}");
+    }
     let operations = [
         ("POST", "/api/login", "login"),
         ("GET", "/api/login", ""),

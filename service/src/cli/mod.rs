@@ -10,6 +10,7 @@ pub mod replay;
 pub mod rules;
 pub mod serve;
 pub mod state;
+pub mod templates;
 pub mod train;
 
 use std::path::{Path, PathBuf};
@@ -51,6 +52,8 @@ enum Command {
     Config(config::Args),
     /// What a running scorer knows of entities, and what people decide about them.
     Entities(entities::Args),
+    /// Endpoint templates beside the configured ones: learned from traffic, or added by operators.
+    Templates(templates::Args),
     /// Moves entity state between data directories and Redis.
     State(state::Args),
     /// Writes or sends labelled, simulated traffic.
@@ -90,6 +93,7 @@ fn run(command: Command) -> Result<(), CommandError> {
         Command::Train(args) => train::run(args),
         Command::Config(args) => config::run(args),
         Command::Entities(args) => entities::run(args),
+        Command::Templates(args) => templates::run(args),
         Command::State(args) => state::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::Demo(args) => demo::run(args),

@@ -46,6 +46,8 @@ section! {
         idempotency: Idempotency = Idempotency::default(),
         /// Name dictionary.
         names: NamesSection = NamesSection::default(),
+        /// Endpoint templates.
+        endpoints: EndpointsSection = EndpointsSection::default(),
         /// Places of addresses.
         geo: GeoSection = GeoSection::default(),
         /// Log lines.
@@ -246,6 +248,18 @@ section! {
     NamesSection {
         /// Memory, MiB; 0: none.
         max_mb: usize = 64,
+    }
+}
+
+section! {
+    /// `[endpoints]`
+    EndpointsSection {
+        /// What becomes of templates that are learned.
+        learn: String = "suggest".to_owned(),
+        /// Different values that make a segment variable.
+        distinct: usize = 50,
+        /// Share of them that one client address may give.
+        client_share: f64 = 0.1,
     }
 }
 

@@ -81,7 +81,7 @@ impl Erasure {
         match &record.kind {
             Some(Kind::Forgotten(_) | Kind::Erased(_) | Kind::Gap(_)) | None => false,
             _ if self.has_key(&bytes) => true,
-            Some(Kind::Changed(_)) => false,
+            Some(Kind::Changed(_) | Kind::Template(_)) => false,
             // Most records end here: only of what may hold it every text is looked at.
             Some(_) => self.may_name(&bytes) && serde_json::to_value(record).map_or(true, |json| self.stands_in(&json)),
         }

@@ -121,7 +121,7 @@ impl Queue {
         pending.content.extend_from_slice(encoded);
         let end = pending.content.len();
         pending.places.push((record.sequence, start..end));
-        if matches!(record.kind, Some(Kind::Changed(_) | Kind::Decision(_))) {
+        if matches!(record.kind, Some(Kind::Changed(_) | Kind::Decision(_) | Kind::Template(_))) {
             pending.state.push(record);
         }
         let wake = pending.places.len() == 1 || (start < BLOCK_BYTES && end >= BLOCK_BYTES);

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use telltale_features::store::{Moment, Sequence};
 use telltale_features::time::Timestamp;
-use telltale_proto::journal::v1::{Changed, Decided, DecisionChanged, journal_record::Kind};
+use telltale_proto::journal::v1::{Changed, Decided, DecisionChanged, TemplateChanged, journal_record::Kind};
+use telltale_proto::v1::{Template, TemplateState};
 
 use super::*;
 
@@ -184,6 +185,10 @@ fn a_file_begins_with_what_is_in_force_in_the_order_in_which_it_can_be_repeated(
         let decision = Some(telltale_proto::v1::Decision { id: id.to_owned(), ..Default::default() });
         move || Kind::Decision(DecisionChanged { decision: decision.clone(), removed })
     };
+    let template = |path: &str, state: TemplateState| {
+        let template = Some(Template { path: path.to_owned(), state: state.into(), ..Default::default() });
+        move || Kind::Template(TemplateChanged { template: template.clone() })
+    };
     // As they come: a calibration is finished before its model changes parts, the policy changes last.
     journal.append(moment(1), decision("a", false));
     journal.append(moment(2), change("calibration", "m:1"));
@@ -191,7 +196,10 @@ fn a_file_begins_with_what_is_in_force_in_the_order_in_which_it_can_be_repeated(
     journal.append(moment(4), change("model", "m"));
     journal.append(moment(5), decision("a", true));
     journal.append(moment(6), change("policy", ""));
-    for sequence in 7..=20 {
+    journal.append(moment(7), template("/a/{id}", TemplateState::InForce));
+    journal.append(moment(8), template("/b/{id}", TemplateState::InForce));
+    journal.append(moment(9), template("/a/{id}", TemplateState::Refused));
+    for sequence in 10..=20 {
         journal.append(moment(sequence), || Kind::Decided(Decided { digest: noise(900, sequence).into(), ..Decided::default() }));
         assert!(journal.flush());
     }
@@ -203,12 +211,13 @@ fn a_file_begins_with_what_is_in_force_in_the_order_in_which_it_can_be_repeated(
         match record.kind.as_ref().filter(|_| record.sequence == 0)? {
             Kind::Changed(changed) => Some(format!("{} {}", changed.what, changed.name)),
             Kind::Decision(change) => Some(format!("decision {}", change.decision.as_ref()?.id)),
+            Kind::Template(change) => Some(format!("template {}", change.template.as_ref()?.path)),
             _ => None,
         }
     };
     let state: Vec<String> = entries.iter().filter_map(said).collect();
     // The epoch stands for everything before it, so it comes last.
-    assert_eq!(state, ["policy ", "model m", "calibration m:1", "decision b", "epoch 6"]);
+    assert_eq!(state, ["policy ", "model m", "calibration m:1", "decision b", "template /b/{id}", "epoch 9"]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use prost::Message;
 use telltale_proto::journal::v1::{Changed, Gap, JournalRecord, journal_record::Kind};
+use telltale_proto::v1::{Template, TemplateState};
 
 use super::block::{self, FILE_MAGIC};
 use super::queue::{Pending, Queue};
@@ -163,24 +164,28 @@ impl Writer {
     /// Keeps the latest state of everything that verdicts depend on: the preamble of the next file, under sequence 0. The keys give
     /// the order in which a replay can repeat it: models before their calibrations, the epoch that names all of it last.
     fn remember(&mut self, record: &JournalRecord) {
-        let key = match &record.kind {
+        let (key, stands) = match &record.kind {
             Some(Kind::Changed(changed)) => match changed.what.as_str() {
-                "model" => format!("3 model {}", changed.name),
-                "calibration" => format!("4 calibration {}", changed.name),
-                what => format!("2 {what}"),
+                "model" => (format!("3 model {}", changed.name), true),
+                "calibration" => (format!("4 calibration {}", changed.name), true),
+                what => (format!("2 {what}"), true),
             },
             Some(Kind::Decision(change)) => {
                 let id = change.decision.as_ref().map(|decision| decision.id.clone()).unwrap_or_default();
-                if change.removed {
-                    self.state.remove(&format!("5 decision {id}"));
-                    self.remember_epoch(record.sequence);
-                    return;
-                }
-                format!("5 decision {id}")
+                (format!("5 decision {id}"), !change.removed)
+            }
+            Some(Kind::Template(change)) => {
+                let Template { service, method, path, .. } = change.template.clone().unwrap_or_default();
+                let in_force = change.template.as_ref().is_some_and(|template| template.state() == TemplateState::InForce);
+                (format!("6 template {service} {method} {path}"), in_force)
             }
             _ => return,
         };
-        self.state.insert(key, JournalRecord { sequence: 0, ..record.clone() });
+        if stands {
+            self.state.insert(key, JournalRecord { sequence: 0, ..record.clone() });
+        } else {
+            self.state.remove(&key);
+        }
         self.remember_epoch(record.sequence);
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use telltale_features::door::Admitted;
 use telltale_features::store::{Moment, Order, Sequence, Store};
 use telltale_features::time::Timestamp;
-use telltale_proto::journal::v1::{DecisionChanged, JournalRecord, Observed, journal_record::Kind};
+use telltale_proto::journal::v1::{DecisionChanged, JournalRecord, Observed, TemplateChanged, journal_record::Kind};
 use telltale_proto::v1;
 
 use super::batch::{Batch, Decide, Op, Output, Wanted};
@@ -150,6 +150,10 @@ impl<'o> Own<'o> {
                 self.change(&change, moment);
                 None
             }
+            Some(Kind::Template(change)) => {
+                self.template(&change, moment)?;
+                None
+            }
             Some(Kind::Forgotten(forgotten)) => {
                 let wire = v1::Entity { r#type: forgotten.r#type, key: forgotten.key, ..Default::default() };
                 Some(Op::Forget(convert::entity_from_proto(&wire, "forgotten", schema)?, moment))
@@ -182,6 +186,7 @@ impl<'o> Own<'o> {
             }
             Some(Kind::Decision(change)) => self.overrule(&change, moment)?,
             Some(Kind::Changed(change)) => self.change(&change, moment),
+            Some(Kind::Template(change)) => self.template(&change, moment)?,
             Some(Kind::Aggregate(observed)) if self.engine.door.follows_routes() => {
                 let admitted = self.admitted(observed)?;
                 self.engine.door.follow(&admitted);
@@ -194,6 +199,13 @@ impl<'o> Own<'o> {
     fn overrule(&mut self, change: &DecisionChanged, moment: Moment) -> Result<(), ConvertError> {
         let overrides = in_force::override_change(&self.latest.overrides, change, &self.engine.schema)?;
         self.changed(self.latest.with_overrides(overrides), moment);
+        Ok(())
+    }
+
+    /// What was identified before and after has its route in the record: a template matters to what comes after the journal.
+    fn template(&mut self, change: &TemplateChanged, moment: Moment) -> Result<(), ConvertError> {
+        let templates = in_force::template_change(&self.latest.templates, change)?;
+        self.changed(self.latest.with_templates(templates), moment);
         Ok(())
     }
 

@@ -41,6 +41,8 @@ pub struct Metrics {
     pub model_changes: IntCounterVec,
     /// Scores that a model was asked for and did not give.
     pub model_absent: IntCounter,
+    templates: IntGaugeVec,
+    lessons: IntGaugeVec,
     geo_lookups: IntGaugeVec,
     geo_built: IntGauge,
     shadow_dropped: IntGauge,
@@ -108,6 +110,8 @@ impl Metrics {
             degraded: counter("telltale_degraded_total", "Verdicts that lacked something.")?,
             reloads: counters("telltale_policy_reloads_total", "Policy reloads.", "result")?,
             geo_reloads: counters("telltale_geo_reloads_total", "Reloads of the databases of places.", "result")?,
+            templates: gauges("telltale_templates", "Endpoint templates beside the configured ones.", "state")?,
+            lessons: gauges("telltale_template_lessons", "Answered paths that templates are learned of, since the start.", "what")?,
             geo_lookups: gauges("telltale_geo_lookups", "Client addresses looked up since the start.", "result")?,
             geo_built: gauge("telltale_geo_built_timestamp_seconds", "When the oldest database of places was built; 0: there is none.")?,
             model_changes: {
@@ -161,6 +165,12 @@ impl Metrics {
         for (kind, (entities, bytes)) in engine.schema.entity_types().iter().zip(store.entities.iter().zip(&store.bytes)) {
             self.entities_of.with_label_values(&[&kind.name]).set(signed(*entities));
             self.bytes_of.with_label_values(&[&kind.name]).set(signed(*bytes));
+        }
+        for (state, count) in service.templates.counts() {
+            self.templates.with_label_values(&[state]).set(signed(count as u64));
+        }
+        for (what, value) in service.templates.lessons.figures() {
+            self.lessons.with_label_values(&[what]).set(signed(value));
         }
         if let Some(geo) = engine.geo() {
             self.geo_built.set(signed(geo.built()));

@@ -25,6 +25,7 @@ mod run;
 mod sharing;
 pub mod snapshots;
 mod stream;
+mod templates;
 mod warm;
 mod wire;
 
@@ -62,6 +63,7 @@ use metrics::Metrics;
 use models::Models;
 use names::Names;
 use snapshots::Snapshots;
+use templates::Templates;
 use wire::Sealed;
 
 /// Everything that the RPCs share.
@@ -76,6 +78,7 @@ pub struct Service {
     forgetting: Forgetting,
     audit: Audit,
     snapshots: Snapshots,
+    templates: Templates,
     warming: Warming,
     inputs: inputs::Inputs,
     /// Longest time that a call may take, its own deadline or not.
@@ -162,6 +165,7 @@ impl Service {
         }
         self.models.shadows.watch(scored);
         self.names.learn(&scored.admitted.subjects);
+        self.templates.lessons.asked(&scored.admitted, schema);
         let verdict = Sealed::new(&verdict);
         let mut early = turn.answer(&verdict);
         if let Some(response) = answer {
@@ -169,6 +173,7 @@ impl Service {
             early.insert(0, Outcome { transaction_id, time: context.event_time, response: Some(response), ..Outcome::default() });
         }
         for outcome in early {
+            self.templates.lessons.answered(&outcome);
             if let Err(error) = self.engine.apply_outcome(outcome, &context, self.engine.live()).await {
                 tracing::warn!(%error, "an outcome that came before its transaction was refused");
             }
@@ -204,6 +209,7 @@ impl Service {
         let context = context.inspect_err(|_| self.memory.forget_report("outcome", &id))?;
         self.metrics.reports.with_label_values(&["outcome"]).inc();
         let Some(context) = context else { return Ok(false) };
+        self.templates.lessons.answered(&outcome);
         let applied = self.engine.apply_outcome(outcome, &context, self.engine.live()).await;
         applied.inspect_err(|_| self.memory.forget_report("outcome", &id))?;
         Ok(false)

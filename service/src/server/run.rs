@@ -31,6 +31,7 @@ use super::names::Names;
 use super::reload::{PolicyWatch, reload_geo};
 use super::snapshots::{self, Snapshots};
 use super::stream::Scorer;
+use super::templates::{self, Templates, TemplatesApi};
 use super::warm::warm;
 use super::{Service, forget, sharing};
 use crate::config::Config;
@@ -129,7 +130,7 @@ pub struct Running {
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<Result<(), ServeError>>>,
     chores: JoinHandle<()>,
-    sharing: [JoinHandle<()>; 2],
+    sharing: [JoinHandle<()>; 4],
     snapshots: JoinHandle<()>,
     /// Where a last snapshot goes, when there is no journal to have the rest.
     last_snapshot: Option<PathBuf>,
@@ -191,6 +192,7 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
         forgetting: Forgetting::new(&config.data, &keys.entity_secret()),
         audit,
         snapshots: Snapshots::default(),
+        templates: Templates::open(&config.data, &config.endpoints).map_err(data)?,
         longest: Duration::from_millis(config.scoring.deadline_ms),
         lanes: lanes.max(1),
         ready: AtomicBool::new(false),
@@ -226,6 +228,7 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
     let router = router.add_service(v1::decisions_server::DecisionsServer::new(api));
     let models = v1::models_server::ModelsServer::new(ModelsApi(Arc::clone(&service))).max_decoding_message_size(MODEL_BYTES);
     let router = router.add_service(models);
+    let router = router.add_service(v1::templates_server::TemplatesServer::new(TemplatesApi(Arc::clone(&service))));
     Models::start(&service).map_err(data)?;
     let admin = admin.open("admin.listen", &config.admin.listen)?;
     listeners.push(serve_grpc(admin, router.add_service(health_service).add_service(reflect), &stop));
@@ -234,7 +237,12 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
     let last_snapshot = (!config.journal.enabled && config.store.snapshot_minutes > 0.0).then(|| config.data.clone());
     let snapshots = tokio::spawn(snapshots::run(Arc::clone(&service), config.clone()));
     let chores = tokio::spawn(chores(Arc::clone(&service), config, hangup));
-    let sharing = [tokio::spawn(sharing::run(Arc::clone(&service))), tokio::spawn(forget::run(Arc::clone(&service)))];
+    let sharing = [
+        tokio::spawn(sharing::run::<Decisions>(Arc::clone(&service))),
+        tokio::spawn(sharing::run::<Templates>(Arc::clone(&service))),
+        tokio::spawn(forget::run(Arc::clone(&service))),
+        tokio::spawn(templates::run(Arc::clone(&service))),
+    ];
     service.ready.store(true, Ordering::Release);
     Ok(Running {
         service,

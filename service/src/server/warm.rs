@@ -7,14 +7,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use telltale_features::schema::Templates;
 use telltale_features::store::any::AnyStore;
 use telltale_features::store::{Moment, Order, Sequence, Store};
 use telltale_models::Bundle;
 use telltale_policy::Overrides;
-use telltale_proto::journal::v1::{Changed, DecisionChanged, journal_record::Kind};
+use telltale_proto::journal::v1::{Changed, DecisionChanged, TemplateChanged, journal_record::Kind};
 use telltale_proto::v1;
 
-use super::{ServeError, ServeOptions, Service};
+use super::{ServeError, ServeOptions, Service, templates};
 use crate::config::Config;
 use crate::convert;
 use crate::in_force::{InForce, calibration_record, model_record, policy_record};
@@ -55,8 +56,9 @@ pub fn warm(service: &Arc<Service>, config: &Config, options: &ServeOptions) -> 
     if own {
         describe(engine, &engine.in_force());
         bring_up_to_date(engine, &configured, overrides);
+        bring_templates_up_to_date(engine, &service.templates.in_force());
     } else {
-        let force = configured.with_overrides(overrides);
+        let force = configured.with_overrides(overrides).with_templates(service.templates.in_force());
         describe(engine, &force);
         engine.put_in_force(force);
     }
@@ -136,6 +138,10 @@ fn describe(engine: &Engine, force: &InForce) {
         let decision = Some(convert::override_to_proto(ruling, None, &engine.schema));
         journal.state(Kind::Decision(DecisionChanged { decision, removed: false }));
     }
+    for template in force.templates.iter() {
+        let template = Some(convert::template_to_proto(template, v1::TemplateState::InForce));
+        journal.state(Kind::Template(TemplateChanged { template }));
+    }
     if force.epoch.0 > 0 {
         let name = force.epoch.0.to_string();
         journal.state(Kind::Changed(Changed { what: "epoch".to_owned(), name, ..Changed::default() }));
@@ -174,6 +180,16 @@ fn bring_models_up_to_date(engine: &Engine, configured: &InForce) {
     }
     if let Some(loader) = &force.loader {
         loader.settle(&engine.in_force().bundle);
+    }
+}
+
+/// The saved templates hold, over what the journal says of them.
+fn bring_templates_up_to_date(engine: &Engine, saved: &Templates) {
+    let known = Arc::clone(&engine.in_force().templates);
+    for (these, those, state) in [(saved, &*known, v1::TemplateState::InForce), (&*known, saved, v1::TemplateState::Refused)] {
+        for template in these.iter().filter(|template| !those.contains(template)) {
+            templates::put(engine, template, &convert::template_to_proto(template, state));
+        }
     }
 }
 

@@ -37,4 +37,5 @@ mod stage;
 mod stores;
 mod strict;
 mod swaps;
+mod templates;
 mod wire;
