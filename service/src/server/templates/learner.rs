@@ -12,7 +12,8 @@ use telltale_features::schema::Template;
 const POSITIONS: usize = 2_048;
 /// Templates that gather evidence at once.
 const CANDIDATES: usize = 512;
-/// Values of one position that are kept, in thresholds.
+/// Values of one position that are kept, and times that any came from another address before it is judged, in thresholds: with fewer the
+/// estimate of how many there are is off by too much.
 const KEPT: usize = 4;
 /// A value that takes more than this share of what came to its position is a resource of its own.
 const DOMINATES: f64 = 0.2;
@@ -130,8 +131,9 @@ impl Evidence {
         }
     }
 
-    /// Whether the values are open-ended: more than the threshold, none of them dominant, and by the share of those met once (the
-    /// coverage of a sample: Good, "The population frequencies of species", Biometrika 40, 1953) at least twice as many to come.
+    /// Whether the values are open-ended: enough was seen, more values than the threshold, none of them dominant, and by the share of
+    /// those met once (the coverage of a sample: Good, "The population frequencies of species", Biometrika 40, 1953) at least twice the
+    /// threshold exist.
     fn is_open(&self, options: &Options) -> bool {
         let distinct = self.values.len();
         if distinct <= options.distinct {
@@ -139,6 +141,9 @@ impl Evidence {
         }
         let counts = || self.values.values().map(|value| value.count);
         let (total, once) = (counts().sum::<u64>() as f64, counts().filter(|count| *count == 1).count() as f64);
+        if total < options.distinct.saturating_mul(KEPT) as f64 {
+            return false;
+        }
         let covered = 1.0 - once / total;
         let dominant = counts().max().unwrap_or_default() as f64 > DOMINATES * total;
         !dominant && distinct as f64 >= covered * (2 * options.distinct) as f64
