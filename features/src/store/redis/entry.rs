@@ -6,8 +6,8 @@
 //! changes, and there is at most one: the next is sealed only when this one's fate is known.
 
 mod moving;
+mod sealed;
 
-use std::sync::Arc;
 
 use crate::entity::EntityId;
 use crate::event::Event;
@@ -19,33 +19,11 @@ use super::delta::{Delta, join, longest};
 use super::heat::{PASSING, Rate, Worth};
 use super::names::Standing;
 use super::value::{self, Version, Write, Written};
+use sealed::Sealed;
+pub(super) use sealed::lives;
 
-/// Writers that a header lists at most: beyond, one may have been dropped from it.
-const WRITERS: usize = 64;
-/// A header forgets a writer after ten minutes; a minute less, because clocks differ.
-const LISTED: i64 = 540_000_000;
 /// Merges of one sealed delta in one interval.
 const MERGES: u32 = 3;
-
-/// A delta on its way.
-#[derive(Debug)]
-struct Sealed {
-    delta: Delta,
-    flush: Flush,
-    /// Number of the last change that it covers.
-    covers: u64,
-    /// What was sent last, for a repetition.
-    value: Arc<[u8]>,
-    expected: Option<Version>,
-    /// Under which name it goes.
-    standing: Standing,
-    /// It has closed the name of before, which then has this version.
-    closed: Option<Version>,
-    in_flight: bool,
-    /// A call of the script stayed unanswered.
-    unknown: bool,
-    merges: u32,
-}
 
 /// What an answer meant.
 #[derive(Debug)]
@@ -96,6 +74,8 @@ pub(super) struct Entry {
     pub touched: Timestamp,
     /// Until when windows refill after a loss.
     partial: Timestamp,
+    /// When this replica last set the key's time to live; another one can only have set it later.
+    lives_from: Timestamp,
     rate: Rate,
     /// Transactions seen here.
     seen: u32,
@@ -120,6 +100,7 @@ impl Entry {
             open: None,
             touched: now,
             partial: Timestamp::from_micros(i64::MIN),
+            lives_from: Timestamp::from_micros(i64::MIN),
             rate: Rate::default(),
             seen: 0,
             changes: 0,
@@ -302,21 +283,21 @@ impl Entry {
 
     /// The next call of the script, if there is something to store and nothing on its way. A delta whose fate is open goes first.
     pub(super) fn next_write(&mut self, layout: &Layout, flush: Flush) -> Option<Write> {
-        let lives = layout.plan().ttl.as_secs().max(1);
         if let Some(sealed) = self.sealed.as_mut() {
             if sealed.in_flight {
                 return None;
             }
             (sealed.in_flight, sealed.merges) = (true, 0);
-            return Some(sealed.write(self.id, lives));
+            return Some(sealed.write(self.id, layout));
         }
         let delta = *self.open.take()?;
         self.view.stamp(flush);
         let (standing, covers, expected) = (self.standing, self.changes, self.base);
         let value = standing.pack(flush, &self.view, layout);
         let (unknown, closed) = (false, None);
-        let sealed = Sealed { delta, flush, covers, value, expected, standing, closed, in_flight: true, unknown, merges: 0 };
-        let write = sealed.write(self.id, lives);
+        let keeps = sealed::keeps(layout, self.lives_from, flush.at);
+        let sealed = Sealed { delta, flush, covers, value, expected, standing, closed, in_flight: true, unknown, merges: 0, keeps };
+        let write = sealed.write(self.id, layout);
         self.sealed = Some(Box::new(sealed));
         Some(write)
     }
@@ -328,6 +309,9 @@ impl Entry {
         match written {
             Written::Stored if sealed.standing == Standing::Moves => self.carry_over(layout),
             Written::Stored => {
+                if !sealed.keeps_ttl() {
+                    self.lives_from = sealed.flush.at;
+                }
                 let version = Version::of(flush);
                 // What was learnt meanwhile is newer than this write, and stays.
                 if self.base == sealed.expected {
@@ -389,7 +373,7 @@ impl Entry {
             return Outcome::Later;
         }
         sealed.in_flight = true;
-        Outcome::Again(sealed.write(self.id, layout.plan().ttl.as_secs().max(1)))
+        Outcome::Again(sealed.write(self.id, layout))
     }
 
     fn forget_sealed(&mut self) {
@@ -404,19 +388,6 @@ impl Entry {
         let sealed = self.sealed.as_ref().map_or(0, |sealed| size_of::<Sealed>() + delta(&sealed.delta) + sealed.value.len());
         let open = self.open.as_deref().map_or(0, delta);
         (size_of::<Self>() - size_of::<EntityState>() + self.view.bytes(layout) + sealed + open) as u64
-    }
-}
-
-impl Sealed {
-    /// Whether it may have been applied to a state whose header does not list it. Not listed proves that it was not, as long as the
-    /// header cannot have forgotten this writer.
-    fn may_be_in(&self, state: &EntityState, now: Timestamp) -> bool {
-        let forgotten = state.writers() >= WRITERS || now.micros_since(self.flush.at) > LISTED;
-        self.unknown && forgotten && state.flushed(self.flush.writer).is_none()
-    }
-
-    fn write(&self, entity: EntityId, lives: u64) -> Write {
-        Write { entity, standing: self.standing, flush: self.flush, expected: self.expected, value: Arc::clone(&self.value), lives }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::entity::EntityId;
 use crate::kernel::Flush;
 use crate::time::Timestamp;
 
+use super::entry::lives;
 use super::value::{self, Write, Written};
 use super::{RedisStore, Shared, shard_of};
 
@@ -40,7 +41,7 @@ async fn empty(shared: Arc<Shared>, entity: EntityId) {
         flush: Flush { writer: shared.options.writer, sequence: 0, at: shared.now() },
         expected: Some(closed),
         value: closed.bytes().into(),
-        lives: layout.plan().ttl.as_secs().max(1),
+        lives: Some(lives(layout)),
     };
     let written = shared.writes.write(&[write], |write| shared.key(write.entity, write.standing)).await;
     if !matches!(written.as_slice(), [Written::Stored]) {

@@ -174,7 +174,7 @@ impl Link {
             call.arg(script).arg(keys.len()).arg(&keys);
             for write in *group {
                 let expected = write.expected.as_ref().map_or(&[][..], |version| version.bytes());
-                call.arg(expected).arg(&*write.value).arg(write.lives);
+                call.arg(expected).arg(&*write.value).arg(write.lives.map_or_else(String::new, |seconds| seconds.to_string()));
             }
             (keys.first().map_or(0, |key| cluster::slot(key.as_bytes())), call)
         };

@@ -114,6 +114,40 @@ impl Replica {
     }
 }
 
+#[test]
+fn a_key_never_goes_before_its_time_to_live_and_is_seldom_given_another() {
+    let layout = layout();
+    let ttl = layout.plan().ttl.as_secs() as i64;
+    let (mut key, mut replica, mut other) = (Key::default(), Replica::new(1), Replica::new(2));
+    let (mut ends, mut set, mut kept) = (0, 0, 0);
+    for step in 0..400_i64 {
+        let now = step * ttl / 100;
+        // Half of the way the store loses the key; now and then another writer is faster.
+        if step == 200 {
+            key = Key::default();
+        }
+        for writer in if step % 7 == 0 { vec![&mut other, &mut replica] } else { vec![&mut replica] } {
+            writer.entry.observe(&layout, &event(now, 1), at(now), &mut Vec::<f64>::new());
+            writer.flush(&layout, at(now));
+            while let Some(write) = writer.on_the_way.pop_front() {
+                let was_there = key.0.is_some();
+                let written = key.run(&write);
+                if matches!(written, Written::Stored) {
+                    assert!(write.lives.is_some() || was_there, "a new key is given a time to live");
+                    (ends, set, kept) = match write.lives {
+                        Some(seconds) => (now + seconds as i64, set + 1, kept),
+                        None => (ends, set, kept + 1),
+                    };
+                    assert!((ttl..=ttl + ttl / 60).contains(&(ends - now)), "step {step}: {} s of {ttl}", ends - now);
+                }
+                writer.answers.push_back((write.flush, written));
+                writer.answer(&layout, at(now));
+            }
+        }
+    }
+    assert!(set > 150 && kept > 150, "a hundredth of it between two writes: every second one sets it anew: {set} {kept}");
+}
+
 /// Runs random steps, then lets everything arrive; returns what the key then reads, and what one process would have read.
 fn simulate(seed: u64, replicas: u64) -> (Vec<f64>, Vec<f64>, u64) {
     let layout = layout();

@@ -21,7 +21,8 @@ pub(super) const VERSION: usize = 16;
 ///
 /// - `KEYS`: the entities' keys.
 /// - `ARGV`, three a key: the version that the stored value must have, 16 bytes, empty when there must be none; the new value, its own
-///   version in front; seconds to live. The range is given as text: a number would be printed and read again each time.
+///   version in front; seconds to live, empty to leave the key's time to live as it is. The range is given as text: a number would be
+///   printed and read again each time.
 ///
 /// Returns one answer a key: 1 when the value is stored, now or by an earlier call whose answer was lost; 0 when the key is missing
 /// although a version was expected; an error that concerns this key; else the stored value, for the caller to merge into.
@@ -31,7 +32,11 @@ for at = 1, #KEYS do
   local key, value = KEYS[at], ARGV[3 * at - 1]
   local answer = redis.pcall('GETRANGE', key, '0', '15')
   if answer == ARGV[3 * at - 2] then
-    answer = redis.pcall('SET', key, value, 'EX', ARGV[3 * at])
+    if ARGV[3 * at] == '' then
+      answer = redis.pcall('SET', key, value, 'KEEPTTL')
+    else
+      answer = redis.pcall('SET', key, value, 'EX', ARGV[3 * at])
+    end
     if answer.ok then answer = 1 end
   elseif answer == '' then
     answer = 0
@@ -79,8 +84,8 @@ pub(super) struct Write {
     pub flush: Flush,
     pub expected: Option<Version>,
     pub value: Arc<[u8]>,
-    /// Seconds to live.
-    pub lives: u64,
+    /// Seconds to live; `None`: as long as the key does already.
+    pub lives: Option<u64>,
 }
 
 impl Write {

@@ -126,7 +126,7 @@ impl Entry {
             flush,
             expected: Some(closed),
             value: closed.bytes().into(),
-            lives: layout.plan().ttl.as_secs().max(1),
+            lives: Some(super::lives(layout)),
         })
     }
 }
