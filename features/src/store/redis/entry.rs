@@ -8,7 +8,6 @@
 mod moving;
 mod sealed;
 
-
 use crate::entity::EntityId;
 use crate::event::Event;
 use crate::kernel::slots::{PROVED, SlotChange, SlotTag};
