@@ -122,7 +122,7 @@ impl Config {
             }
         }
         self.check_redis(path)?;
-        let ranges: [(&'static str, u64, std::ops::RangeInclusive<u64>, &'static str); 14] = [
+        let ranges: [(&'static str, u64, std::ops::RangeInclusive<u64>, &'static str); 15] = [
             ("scoring.max_concurrent", self.scoring.max_concurrent as u64, 1..=1_000_000, "1 to 1,000,000"),
             ("scoring.deadline_ms", self.scoring.deadline_ms, 1..=60_000, "1 to 60,000"),
             ("scoring.drain_ms", self.scoring.drain_ms, 0..=600_000, "0 to 600,000"),
@@ -132,6 +132,7 @@ impl Config {
             ("models.max_mb", self.models.max_mb, 1..=1 << 20, "1 to 1,048,576"),
             ("models.worker_mb", self.models.worker_mb, 64..=1 << 20, "64 to 1,048,576"),
             ("models.deadline_ms", self.models.deadline_ms, 1..=10_000, "1 to 10,000"),
+            ("models.slower_us", self.models.slower_us, 0..=10_000_000, "0 to 10,000,000"),
             ("journal.file_mb", self.journal.file_mb, 1..=4_096, "1 to 4,096"),
             ("journal.total_mb", self.journal.total_mb, 2..=1 << 30, "2 to 1,073,741,824"),
             ("journal.queue", self.journal.queue as u64, 16..=1 << 24, "16 to 16,777,216"),

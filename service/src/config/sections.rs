@@ -210,6 +210,8 @@ section! {
         worker_mb: u64 = 1024,
         /// Time that a contained model has for a row, milliseconds.
         deadline_ms: u64 = 50,
+        /// How much longer than its champion's a version's 99th percentile may take, microseconds.
+        slower_us: u64 = 1000,
         /// Program of the workers.
         worker: Option<PathBuf> = None,
     }

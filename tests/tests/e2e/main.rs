@@ -14,6 +14,7 @@
 mod bad_http;
 mod bad_input;
 mod disk;
+mod drop_in;
 mod erasure;
 mod flood;
 mod fuzzing;

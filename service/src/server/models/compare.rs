@@ -11,6 +11,16 @@ use crate::convert;
 /// Parts that calibrated scores are counted in.
 const TENTHS: usize = 10;
 
+type Tenths = [u64; TENTHS];
+
+/// What was counted while a version was in shadow, of its baseline and of itself.
+#[derive(Clone, Copy, Debug)]
+struct Before {
+    scores: [Tenths; 2],
+    alerts: [u64; 2],
+    transactions: u64,
+}
+
 /// What was counted so far.
 #[derive(Clone, Debug, Default)]
 pub struct Comparison {
@@ -32,10 +42,10 @@ pub struct Comparison {
     pub version_alone: u64,
     alerts: u64,
     risk_change: f64,
-    /// Whether a p-value was ever beside a probability.
-    kinds_differ: bool,
-    baseline_scores: [u64; TENTHS],
-    version_scores: [u64; TENTHS],
+    /// What was counted until the version began to count.
+    before: Option<Before>,
+    baseline_scores: Tenths,
+    version_scores: Tenths,
     actions: BTreeMap<&'static str, Tally>,
     labels: BTreeMap<String, Tally>,
 }
@@ -73,7 +83,6 @@ impl Comparison {
         }
         self.alerts += u64::from(pair.baseline.0 && pair.version.0);
         self.actions.entry(action).or_default().add(pair);
-        self.kinds_differ |= std::mem::discriminant(&scores.0.calibrated) != std::mem::discriminant(&scores.1.calibrated);
         for (counts, score) in [(&mut self.baseline_scores, scores.0), (&mut self.version_scores, scores.1)] {
             if let Some(count) = tenth(score).and_then(|tenth| counts.get_mut(tenth)) {
                 *count += 1;
@@ -89,23 +98,51 @@ impl Comparison {
     /// Population stability index of the version's calibrated scores beside the baseline's (Siddiqi, Credit Risk Scorecards, 2006);
     /// empty tenths count as half a transaction.
     pub fn stability_index(&self) -> f64 {
-        let share = |counts: &[u64; TENTHS]| {
-            let all = counts.iter().sum::<u64>() as f64 + 0.5 * TENTHS as f64;
-            counts.map(|count| (count as f64 + 0.5) / all)
+        index(&self.baseline_scores, &self.version_scores)
+    }
+
+    /// Notes whether the version counts at present: what it did before it does is what it does later is held against.
+    pub fn counts(&mut self, counts: bool) {
+        if !counts {
+            self.before = None;
+        } else if self.before.is_none() {
+            let scores = [self.baseline_scores, self.version_scores];
+            self.before = Some(Before { scores, alerts: self.alerts_raised(), transactions: self.transactions });
+        }
+    }
+
+    /// Stability index of the scores since the version counts beside those before: its own, and its baseline's on the same transactions.
+    /// `None` with fewer than `rows` scores on either side.
+    pub fn drift(&self, rows: u64) -> Option<(f64, f64)> {
+        let [baseline, version] = self.before?.scores;
+        let since = |now: &Tenths, before: &Tenths| {
+            let mut counts = *now;
+            counts.iter_mut().zip(before).for_each(|(count, before)| *count -= before);
+            counts
         };
-        let (baseline, version) = (share(&self.baseline_scores), share(&self.version_scores));
-        baseline.iter().zip(version).map(|(baseline, version)| (version - baseline) * (version / baseline).ln()).sum()
+        let (baseline_since, version_since) = (since(&self.baseline_scores, &baseline), since(&self.version_scores, &version));
+        let enough = [&version, &version_since].iter().all(|counts| counts.iter().sum::<u64>() >= rows);
+        enough.then(|| (index(&version, &version_since), index(&baseline, &baseline_since)))
     }
 
-    /// Whether the two distributions can be held against each other: p-values are uniform, probabilities are not.
-    pub const fn is_comparable(&self) -> bool {
-        !self.kinds_differ
+    /// Shares of the transactions that raise an alert, since the version counts: with the baseline, with the version. `None` with fewer
+    /// than `rows` transactions.
+    pub fn alert_rates(&self, rows: u64) -> Option<(f64, f64)> {
+        let (before, transactions) = self.before.map_or(([0; 2], 0), |before| (before.alerts, before.transactions));
+        let [baseline, version] = self.alerts_raised();
+        let [baseline_before, version_before] = before;
+        rates([baseline - baseline_before, version - version_before], self.transactions - transactions, rows)
     }
 
-    /// Shares of the transactions that raise an alert: with the baseline, with the version.
-    pub fn alert_rates(&self) -> (f64, f64) {
-        let of = |count: u64| count as f64 / self.transactions.max(1) as f64;
-        (of(self.alerts + self.baseline_alone), of(self.alerts + self.version_alone))
+    /// The same of the time when the version was in shadow.
+    pub fn alert_rates_in_shadow(&self, rows: u64) -> Option<(f64, f64)> {
+        let before = self.before?;
+        rates(before.alerts, before.transactions, rows)
+    }
+
+    /// Alerts with the baseline and with the version.
+    const fn alerts_raised(&self) -> [u64; 2] {
+        [self.alerts + self.baseline_alone, self.alerts + self.version_alone]
     }
 
     /// The wire's form.
@@ -129,6 +166,20 @@ impl Comparison {
             labels: self.labels.iter().map(|(label, tally)| tally.label(label)).collect(),
         }
     }
+}
+
+fn rates([baseline, version]: [u64; 2], transactions: u64, rows: u64) -> Option<(f64, f64)> {
+    let of = |count: u64| count as f64 / transactions as f64;
+    (transactions >= rows.max(1)).then(|| (of(baseline), of(version)))
+}
+
+/// Population stability index of one distribution beside another.
+fn index(one: &Tenths, other: &Tenths) -> f64 {
+    let share = |counts: &Tenths| {
+        let all = counts.iter().sum::<u64>() as f64 + 0.5 * TENTHS as f64;
+        counts.map(|count| (count as f64 + 0.5) / all)
+    };
+    share(one).iter().zip(share(other)).map(|(one, other)| (other - one) * (other / one).ln()).sum()
 }
 
 impl Tally {
@@ -186,7 +237,7 @@ mod tests {
         comparison.label("fraud", pair(false, true));
         assert_eq!((comparison.agreed, comparison.baseline_alone, comparison.version_alone), (90, 0, 10));
         assert!(comparison.stability_index().abs() < 1e-12);
-        let (baseline, version) = comparison.alert_rates();
+        let (baseline, version) = comparison.alert_rates(100).unwrap();
         assert!((baseline - 0.1).abs() < 1e-12 && (version - 0.2).abs() < 1e-12, "{baseline} {version}");
         let wire = comparison.to_proto(2, 3, String::new());
         assert_eq!((wire.transactions, wire.dropped, wire.mean_risk_change), (100, 3, 10.0));

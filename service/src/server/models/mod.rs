@@ -65,10 +65,10 @@ impl Asker {
 }
 
 impl Models {
-    /// Ready; nothing runs before [`Models::start`].
-    pub fn new<S: telltale_features::store::Store>(engine: &Engine<S>) -> Self {
+    /// Ready; nothing runs before [`Models::start`]. `slower_us`: how much longer than its champion's a version's rows may take.
+    pub fn new<S: telltale_features::store::Store>(engine: &Engine<S>, slower_us: u64) -> Self {
         let (jobs, waiting) = sync_channel(JOBS);
-        Self { jobs, waiting: Mutex::new(Some(waiting)), shadows: Shadows::new(engine) }
+        Self { jobs, waiting: Mutex::new(Some(waiting)), shadows: Shadows::new(engine, slower_us) }
     }
 
     /// Starts the threads. They end soon after the service begins to drain.

@@ -56,6 +56,8 @@ pub struct Shadows {
     on_probation: AtomicBool,
     calibrator: Mutex<Calibrator>,
     seen: Mutex<Seen>,
+    /// How much longer than its champion's the rows of a version may take, microseconds.
+    slower_us: f64,
 }
 
 #[derive(Default)]
@@ -73,7 +75,7 @@ struct Seen {
 
 impl Shadows {
     /// Ready; nothing runs before [`run`].
-    pub fn new<S: Store>(engine: &Engine<S>) -> Self {
+    pub fn new<S: Store>(engine: &Engine<S>, slower_us: u64) -> Self {
         let (queue, waiting) = sync_channel(QUEUE);
         Self {
             queue,
@@ -82,6 +84,7 @@ impl Shadows {
             on_probation: AtomicBool::new(false),
             calibrator: Mutex::new(Calibrator::empty(engine.calibrator_options().clone())),
             seen: Mutex::default(),
+            slower_us: slower_us as f64,
         }
     }
 
@@ -266,6 +269,7 @@ fn compare(
         if comparison.baseline != rival.baseline {
             *comparison = Comparison::begin(rival.baseline, now());
         }
+        comparison.counts(rival.role.counts());
         match (&rival.score, &rival.beside) {
             // A score that means nothing yet would change nothing: it says nothing about the version.
             (Ok(score), _) if !score.is_calibrated() => continue,
@@ -283,7 +287,7 @@ fn compare(
         // A version in shadow hurts nobody; it is judged once it counts.
         if rival.role.counts() && comparison.transactions.is_multiple_of(100) {
             let (own, other) = (seen.windows.get(&version), seen.windows.get(&(rival.model.clone(), rival.baseline)));
-            let slow = own.zip(other).and_then(|(own, other)| own.slower_than(other));
+            let slow = own.zip(other).and_then(|(own, other)| own.slower_than(other, service.models.shadows.slower_us));
             alarms.extend(slow.or_else(|| differs(comparison)).map(|why| (version, why)));
         }
     }
