@@ -1,5 +1,5 @@
-"""Models that do harm where nothing stops them: they take memory or time without end, score a row twice differently, give no number, or
-read what is none of theirs. Cases leave: the guard that must stop each, its class, the harm that it does without.
+"""Models that do harm where nothing stops them: they take memory or time without end, score a row twice differently, or give no number.
+Cases leave: the guard that must stop each, its class, the harm that it does without.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ harmful("size", "too-large", "memory", "padded-metadata", lambda: padded("metada
 harmful("size", "too-large", "memory", "weights", lambda: model(column_sum(), [weights(3, 6_000_000)]))
 
 
-# External data: another file's bytes become weights.
+# External data: another file's bytes would become weights. ONNX Runtime itself reads none where it is given bytes and no path, so these
+# count for no harm.
 def external(location: str) -> ModelProto:
     """Weights in another file."""
     made = good()
@@ -60,7 +61,7 @@ def external(location: str) -> ModelProto:
 
 for where in ("weights.bin", "./weights.bin", "../../../../etc/passwd", "/etc/shadow", "/proc/self/environ"):
     title = f"external-{where.strip('./').replace('/', '-')}-{len(where)}"
-    harmful("external data", "external-data", "reads", title, lambda where=where: external(where))
+    harmful("", "external-data", "", title, lambda where=where: external(where))
 
 
 # Operators that ONNX does not define: whatever is linked in runs.
@@ -110,7 +111,14 @@ def endless(trips: int | None, inner: bool = False) -> ModelProto:
     turn, value, after = helper.make_tensor_value_info("i", INT64, []), port("v", None, 1), port("v2", None, 1)
     work: list[NodeProto] = [node("Add", ["v", "v"], ["v2"])]
     if inner:
-        once = helper.make_graph([node("Identity", ["c"], ["c2"]), *work], "inner", [turn, told, value], [kept, after])
+        went = helper.make_tensor_value_info("c3", TensorProto.BOOL, [])
+        inside = [
+            helper.make_tensor_value_info("i1", INT64, []),
+            helper.make_tensor_value_info("c1", TensorProto.BOOL, []),
+            port("v1", None, 1),
+        ]
+        step = [helper.make_node("Identity", ["c1"], ["c3"], name="on"), helper.make_node("Add", ["v1", "v1"], ["v3"], name="twice")]
+        once = helper.make_graph(step, "inner", inside, [went, port("v3", None, 1)])
         work = [helper.make_node("Loop", ["trips", "yes", "v"], ["v2"], name="inner", body=once)]
     body = helper.make_graph([node("Identity", ["c"], ["c2"]), *work], "body", [turn, told, value], [kept, after])
     first = node("ReduceSum", ["x"], ["s"], keepdims=1, noop_with_empty_axes=0)
@@ -124,6 +132,25 @@ harmful("loop", "control-flow", "time", "loop-for-ever", lambda: endless(None))
 harmful("loop", "control-flow", "time", "loop-in-a-loop", lambda: endless(1 << 20, inner=True))
 # Protobuf merges the two graphs: who reads only the first sees no loop.
 harmful("merged graphs", "broken", "time", "second-graph", lambda: good_first(endless(1 << 40)))
+
+
+def branch(op_trips: int | None) -> ModelProto:
+    """An endless loop in both branches of a condition."""
+    made = endless(op_trips)
+    loop = made.graph.node[1]
+    told = helper.make_tensor_value_info("y1", FLOAT, None)
+    parts = []
+    for name in ("then", "otherwise"):
+        inner = NodeProto()
+        inner.CopyFrom(loop)
+        inner.name, inner.output[0] = f"loop-{name}", "y1"
+        parts.append(helper.make_graph([inner], name, [], [told]))
+    made.graph.node[1].CopyFrom(helper.make_node("If", ["yes"], ["y"], name="odd", then_branch=parts[0], else_branch=parts[1]))
+    return made
+
+
+harmful("loop", "control-flow", "time", "loop-in-a-branch", lambda: branch(None))
+harmful("merged graphs", "broken", "time", "second-graph-for-ever", lambda: good_first(endless(None)))
 
 
 def good_first(hidden: ModelProto) -> bytes:
@@ -142,7 +169,7 @@ def chain(length: int, op: str) -> ModelProto:
     return model([node("Identity", ["x"], ["a0"]), *nodes, total(f"a{length}")])
 
 
-for op in ("Abs", "Relu"):
+for op in ("Abs", "Relu", "Ceil"):
     harmful("nodes", "too-many-nodes", "time", f"chain-{op.lower()}", lambda op=op: chain(60_000, op))
 
 
@@ -195,6 +222,7 @@ for elements in (1 << 28, 1 << 29):
 NOTHING: dict[str, list[NodeProto]] = {
     "nan": [node("Abs", ["x"], ["a"]), node("Neg", ["a"], ["n"]), node("Sqrt", ["n"], ["l"])],
     "zero-by-zero": [node("Sub", ["x", "x"], ["z"]), node("Div", ["z", "z"], ["l"])],
+    "logarithm": [node("Abs", ["x"], ["a"]), node("Neg", ["a"], ["n"]), node("Log", ["n"], ["l"])],
     "infinite": [node("Exp", ["x"], ["l"])],
     "infinity-less-infinity": [node("Exp", ["x"], ["e"]), node("Mul", ["e", "e"], ["f"]), node("Sub", ["f", "e"], ["l"])],
 }
@@ -219,7 +247,12 @@ SQUARE = [node("Unsqueeze", ["a", "axis"], ["d"]), node("Concat", ["d", "d"], ["
 GROWING: dict[str, list[NodeProto]] = {
     "constant": [*COUNT, *SQUARE, node("ConstantOfShape", ["dims"], ["c"])],
     "expand": [*COUNT, *SQUARE, node("ReduceMin", ["x"], ["one"], keepdims=0), node("Expand", ["one", "dims"], ["c"])],
-    "range": [*COUNT, node("Mul", ["a", "a"], ["n"]), node("Range", ["zero", "n", "step"], ["r"]), node("Cast", ["r"], ["c"], to=FLOAT)],
+    "range": [
+        *COUNT,
+        node("Mul", ["a", "a"], ["n"]),
+        node("Range", ["zero", "n", "step"], ["r"]),
+        helper.make_node("Cast", ["r"], ["c"], name="back", to=FLOAT),
+    ],
 }
 for title, nodes in GROWING.items():
     tensors = [constant("axis", [0]), constant("zero", 0), constant("step", 1)]

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::repository::Output;
 
-/// Largest frame towards a worker: a model and its description.
-const MAX_REQUEST: usize = 65 << 20;
+/// Largest frame towards a worker: a model and its description. What a model may weigh is said by the judge.
+const MAX_REQUEST: usize = 128 << 20;
 /// Largest frame from a worker: scores of a batch, or a message.
 pub const MAX_ANSWER: usize = 1 << 20;
 
