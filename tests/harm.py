@@ -2,7 +2,8 @@
 
 `python tests/harm.py FOLDER` builds the corpus there and writes `target/check/harm.json`: for each class how many of its files did the
 harm that they claim, and what was seen. Enters: the built `telltale`, ONNX Runtime. A file does harm when it takes more memory than the
-harmless model by `MEMORY`, more time than `SECONDS`, scores one row twice differently, or gives no number. Workers are bounded from outside, and ended by id.
+harmless model by `MEMORY`, more time than `SECONDS`, scores one row twice differently, or gives no number. Workers are bounded from
+outside, and ended by id.
 """
 
 from __future__ import annotations
