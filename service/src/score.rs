@@ -230,7 +230,9 @@ impl<S: Store> Engine<S> {
             self.calibrator.lock().annotate(&mut scores);
         }
         let combined = force.policy.combine(&scores);
-        let (attributions, unexplained) = if combined.alert { force.bundle.explain(&vector, &scores, asked) } else { Default::default() };
+        let risk = |scores: &Scores| force.policy.combine(scores).risk;
+        let explain = || force.bundle.explain(&vector, &scores, asked, &risk);
+        let (attributions, unexplained) = if combined.alert { explain() } else { Default::default() };
         let said = |one: &Absent| format!("model `{}` gave no reasons: {}", one.model, one.problem);
         scores.degraded.extend(unexplained.iter().map(said));
         Assessed { vector, scores, combined, attributions, unexplained }
