@@ -57,9 +57,9 @@ impl World {
     }
 
     fn decide(&mut self) -> Decision {
-        let combined = self.policy.combine(&self.scores);
         let vector = FeatureVector { values: Arc::from(self.features.as_slice()) };
         let fields = self.schema.fields(&self.admitted);
+        let combined = self.policy.combine(&self.scores, self.policy.ensemble(&fields));
         let situation = Situation {
             schema: &self.schema,
             admitted: &self.admitted,

@@ -26,7 +26,7 @@ use crate::simulate::world::{World, WorldOptions};
 use crate::simulate::{DEFAULT_START, named};
 use crate::{setup, token};
 use blame::{Blame, Whose};
-use reasons::Truth;
+use reasons::Reasons;
 use report::Rival;
 use threshold::Rivals;
 
@@ -110,7 +110,7 @@ fn write(out: &Path, figures: &impl serde::Serialize) -> Result<(), CommandError
 
 struct Judgement {
     tally: Tally,
-    truth: Option<Truth>,
+    truth: Option<Reasons>,
     blame: Blame,
     rivals: HashMap<String, Rival>,
 }
@@ -154,7 +154,7 @@ impl Args {
         let schema = Arc::clone(&engine.schema);
         let (mut tally, mut blame) = (Tally::default(), Blame::default());
         let mut rivals = Rivals::new(schema.features().len(), known.customer_sessions, known.attacks.len());
-        let mut truth = self.reasons.as_ref().map(|_| Truth::default());
+        let mut truth = self.reasons.as_ref().map(|_| Reasons::default());
         feed(&engine, &options, &mut |output| {
             if let Some(truth) = &mut truth {
                 truth.count(&engine, &output.scored);

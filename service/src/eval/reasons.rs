@@ -46,11 +46,11 @@ struct Counts {
 
 /// Counts reasons that are true.
 #[derive(Default)]
-pub struct Truth {
+pub struct Reasons {
     by: BTreeMap<String, Counts>,
 }
 
-impl Truth {
+impl Reasons {
     /// Counts one transaction; below the alert threshold it has no reasons.
     pub fn count(&mut self, engine: &Engine, scored: &Scored) {
         let assessed = &scored.assessed;
@@ -65,7 +65,7 @@ impl Truth {
                 *value = usual;
             }
             let changed = FeatureVector { values: values.into() };
-            policy.combine(&bundle.score_as(&changed, &asked)).risk < assessed.combined.risk
+            policy.combine(&bundle.score_as(&changed, &asked), assessed.combined.ensemble).risk < assessed.combined.risk
         };
         let first = |reasons: &[&Attribution]| reasons.first().map(|first| falls(first.feature, first.usual));
         let points = assessed.combined.contributions.iter();
@@ -100,9 +100,9 @@ impl Truth {
 /// What the reasons of these scores cost, nanoseconds.
 #[expect(clippy::disallowed_methods, reason = "a cost is about this process, not about events")]
 fn cost(scored: &Scored, scores: &Scores, asked: &Asked<'_>) -> u64 {
-    let (bundle, policy) = (&scored.force.bundle, &scored.force.policy);
+    let (bundle, policy, ensemble) = (&scored.force.bundle, &scored.force.policy, scored.assessed.combined.ensemble);
     let begun = Instant::now();
-    std::hint::black_box(bundle.explain(&scored.assessed.vector, scores, asked, &|scores| policy.combine(scores).risk));
+    std::hint::black_box(bundle.explain(&scored.assessed.vector, scores, asked, &|scores| policy.combine(scores, ensemble).risk));
     u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -7,7 +7,7 @@ use telltale_features::schema::Schema;
 use telltale_features::vector::FeatureVector;
 use telltale_models::contain::{Containment, Deadlines};
 use telltale_models::{Asked, Bundle, Lane, Repository, RuntimeOptions, Scores, Which};
-use telltale_policy::Policy;
+use telltale_policy::{Ensemble, Policy};
 use tokio::time::Instant;
 
 use super::{Failure, Row, median};
@@ -64,7 +64,7 @@ fn per_row(bundle: &Bundle, vector: &FeatureVector) -> f64 {
 
 fn per_reasons(bundle: &Bundle, vector: &FeatureVector, policy: &Policy) -> f64 {
     let scores = bundle.score(vector, Lane(0));
-    let risk = |scores: &Scores| policy.combine(scores).risk;
+    let risk = |scores: &Scores| policy.combine(scores, Ensemble::default()).risk;
     timed(ROWS / 20, || drop(std::hint::black_box(bundle.explain(vector, &scores, &Asked::default(), &risk))))
 }
 
