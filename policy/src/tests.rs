@@ -1,5 +1,8 @@
 //! The policy as a whole: precedence, modes, levels, limits, and packs that must be refused.
 
+mod counterfactual;
+mod ensemble;
+
 use std::sync::Arc;
 
 use proptest::prelude::*;

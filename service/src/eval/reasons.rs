@@ -125,3 +125,48 @@ impl Counts {
         TruthRow { alerts: self.alerts, unexplained: self.unexplained, held: self.held, share, p50_us: at(0.5), p99_us: at(0.99) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::{ConfigArgs, Shape};
+    use crate::eval::{Args, Known};
+    use crate::simulate::attack::Variants;
+
+    const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/default");
+    /// As many alerts as make nine in ten mean something.
+    const LEAST: u64 = 100;
+
+    #[test]
+    fn first_reasons_of_the_shipped_models_are_true() {
+        let folder = tempfile::tempdir().unwrap();
+        let args = Args {
+            seed: 92_103,
+            days: 0.4,
+            customers: 60,
+            attacks: vec!["brute-force".into(), "scraping".into()],
+            intensity: vec!["medium".into()],
+            variants: Variants::Eval,
+            out: None,
+            reasons: Some(folder.path().join("reasons.json")),
+            threads: 1,
+            config: ConfigArgs {
+                config: None,
+                policy: None,
+                models: Some(SHIPPED.into()),
+                schema: None,
+                mode: None,
+                shipped_calibration: true,
+            },
+            shape: Shape::default(),
+        };
+        let traffic = folder.path().join("traffic.ndjson.gz");
+        let known = Known::simulate(&args.world().unwrap(), &traffic).unwrap();
+        let judgement = args.judge(&known, &traffic).unwrap();
+        let reasons = judgement.truth.unwrap();
+        let rows = reasons.rows();
+        assert!(rows.contains_key("kind onnx") && rows.contains_key("kind forest"), "{rows:#?}");
+        for (name, row) in &rows {
+            assert!(row.alerts >= LEAST && row.share >= 0.9, "{name}: {row:?}");
+        }
+    }
+}
