@@ -12,8 +12,8 @@ use crate::contain::Contained;
 use crate::forest::{Forest, Row};
 use crate::loader::ModelState;
 use crate::onnx::Onnx;
-use crate::repository::ModelPolicy;
-use crate::score::{Absent, Asked, Attribution, Lane, ModelScore, Role, Scores};
+use crate::repository::{Kind, ModelPolicy};
+use crate::score::{Asked, Lane, ModelScore, Role, Scores};
 use crate::slot::{Loaded, Slot, Standing};
 
 /// A model that could not be loaded; the others serve without it.
@@ -37,6 +37,14 @@ pub(crate) enum Engine {
 }
 
 impl Engine {
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::Forest(_) => Kind::Forest.name(),
+            Self::Onnx(_) => Kind::Onnx.name(),
+            Self::Contained(_) => "onnx in a worker",
+        }
+    }
+
     /// The raw score of a row; the error says why there is none.
     pub(crate) fn raw(&self, row: &[f32], lane: Lane) -> Result<f64, String> {
         let raw = match self {
@@ -66,6 +74,8 @@ impl Engine {
 pub(crate) struct Input {
     pub(crate) feature: FeatureId,
     pub(crate) usual: f64,
+    /// Half the width between the quartiles of the training rows; 0 when not known.
+    pub(crate) spread: f64,
     pub(crate) fill: f64,
 }
 
@@ -180,10 +190,14 @@ impl Bundle {
         }
     }
 
+    /// What runs a loaded version, as manifests name it; one that runs in a worker process is told apart. `None` when it is not loaded.
+    pub fn kind(&self, model: &str, version: u32) -> Option<&'static str> {
+        self.version(model, version).map(|loaded| loaded.model.engine.kind())
+    }
+
     /// Whether a loaded version has a calibration; `None` when it is not loaded.
     pub fn is_calibrated(&self, model: &str, version: u32) -> Option<bool> {
-        let slot = self.slot(model)?;
-        slot.loaded().find(|loaded| loaded.version == version).map(Loaded::is_calibrated)
+        self.version(model, version).map(Loaded::is_calibrated)
     }
 
     /// Whether any version is in shadow or on trial.
@@ -235,23 +249,6 @@ impl Bundle {
         rivals
     }
 
-    /// Why the versions that count scored this row as they did: at most five features a model, the largest part first. Each of them
-    /// alone, set to its usual value, lowers the raw score. Meant for rows above the alert threshold: it scores the row several times.
-    /// A version listed in [`Asked::unexplained`] is not asked; one that gives no reasons is listed in what leaves.
-    pub fn explain(&self, vector: &FeatureVector, scores: &Scores, asked: &Asked<'_>) -> (Vec<Attribution>, Vec<Absent>) {
-        let (mut out, mut absent) = (Vec::new(), Vec::new());
-        for part in scores.parts.iter().filter(|part| part.role.counts()) {
-            let found = self.slot(&part.model).and_then(|slot| slot.loaded().find(|loaded| loaded.version == part.version));
-            let Some(loaded) = found else { continue };
-            let known = asked.unexplained.iter().find(|known| known.version == part.version && known.model == part.model);
-            match known.map_or_else(|| crate::explain::explain(loaded, vector, part.raw, asked.lane), |known| Err(known.clone())) {
-                Ok(reasons) => out.extend(reasons),
-                Err(why) => absent.push(why),
-            }
-        }
-        (out, absent)
-    }
-
     /// The same bundle with one version's calibration replaced: from then on its score counts. It is kept for a version that plays no
     /// part at present.
     ///
@@ -301,6 +298,11 @@ impl Bundle {
 
     pub(crate) fn slots(&self) -> &[Slot] {
         &self.slots
+    }
+
+    /// A loaded version.
+    pub(crate) fn version(&self, model: &str, version: u32) -> Option<&Loaded> {
+        self.slot(model)?.loaded().find(|loaded| loaded.version == version)
     }
 
     fn slot(&self, model: &str) -> Option<&Slot> {

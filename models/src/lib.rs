@@ -24,12 +24,15 @@ mod score;
 mod slot;
 mod state;
 pub mod table;
+mod what_if;
 
 pub use bundle::{Bundle, Failure, Rival};
 pub use calibration::{CalibrationTable, Calibrator, CalibratorOptions, Finished};
 pub use error::ModelError;
+pub use explain::Risk;
 pub use loader::{Loader, ModelState, Status};
 pub use options::{RuntimeOptions, Which};
 pub use repository::Repository;
 pub use score::{Absent, Asked, Attribution, Calibrated, Lane, ModelScore, Role, Scores};
 pub use state::State;
+pub use what_if::Change;

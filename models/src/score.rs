@@ -119,6 +119,6 @@ pub struct Attribution {
     pub value: f64,
     /// Its usual value: the median of the model's training rows.
     pub usual: f64,
-    /// By how much the raw score falls with the feature at its usual value, as a share of all falls listed for this model: (0, 1].
+    /// By how much the risk falls with the feature at its usual value, as a share of all falls listed for this model: (0, 1].
     pub share: f64,
 }

@@ -222,9 +222,9 @@ impl<'a> Run<'a> {
         let history = self.store.observe_now(self.schema.events(&admitted), Order::Recorded(moment));
         let vector = self.schema.extract(&admitted, &history);
         let (scores, overrides) = (step.scores(), Overrides::default());
-        let combined = self.policy.combine(&scores);
         let order = Order::Recorded(self.moment());
         let fields = self.schema.fields(&admitted);
+        let combined = self.policy.combine(&scores, self.policy.ensemble(&fields));
         let decision = self.store.decide_now(&admitted.subjects, order, |state, moment| {
             let situation = Situation {
                 schema: self.schema,

@@ -12,6 +12,7 @@ use telltale_features::time::micros;
 use telltale_features::yaml::{Problem, Text, line};
 
 use crate::decision::{Action, Mitigation};
+use crate::ensemble::{MOST, Member};
 use crate::levels::Levels;
 use crate::reasons::Template;
 use crate::risk::Risk;
@@ -256,7 +257,23 @@ pub(crate) fn risk(raw: &RawRisk, file: &str, problems: &mut Vec<Problem>) -> Ri
         probability: raw.probability.value.clone(),
         p_value: raw.p_value.value.clone(),
         weights: raw.weights.iter().map(|(model, weight)| (model.clone(), weight.value)).collect(),
+        combination: raw.combine,
     }
+}
+
+/// The models of the risk section that count only where a condition holds.
+pub(crate) fn members(raw: &RawRisk, file: &str, schema: &Schema, problems: &mut Vec<Problem>) -> Vec<Member> {
+    let scope = schema.event_scope();
+    let mut members = Vec::new();
+    for (model, entry) in &raw.models {
+        let mut wrong = |message: String| problems.push(Problem { file: file.to_owned(), line: line(&entry.when), message });
+        match Predicate::compile(&entry.when.value, scope) {
+            Ok(_) if members.len() == MOST => wrong(format!("model `{model}`: {MOST} models with `when` are allowed")),
+            Ok(when) => members.push(Member { model: model.clone(), when }),
+            Err(error) => wrong(format!("model `{model}`, `when`, which may name fields of the transaction and no features: {error}")),
+        }
+    }
+    members
 }
 
 /// The levels section.

@@ -11,8 +11,10 @@
 
 mod cases;
 mod compile;
+mod counterfactual;
 mod decide;
 mod decision;
+mod ensemble;
 mod levels;
 mod limits;
 mod overrides;
@@ -24,7 +26,9 @@ mod rule;
 mod source;
 
 pub use cases::{CASES, CaseResult, run_cases};
+pub use counterfactual::{Counterfactual, Models, copy as state_copy};
 pub use decision::{Action, Decision, Mitigation, Mode, NewDenial, Reason, RuleMatch, Threat};
+pub use ensemble::{Combination, Ensemble};
 pub use levels::standing_levels;
 pub use overrides::{Override, Overrides, Ruling};
 pub use policy::{PACKS, Policy, RuleSummary, Situation};

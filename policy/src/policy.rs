@@ -11,8 +11,9 @@ use telltale_features::vector::FeatureVector;
 use telltale_features::yaml::{Problem, Problems, parse};
 use telltale_models::{Attribution, Scores};
 
-use crate::compile::{Checker, levels, risk};
+use crate::compile::{Checker, levels, members, risk};
 use crate::decision::Mode;
+use crate::ensemble::Member;
 use crate::levels::Levels;
 use crate::overrides::Overrides;
 use crate::risk::{Combined, Risk};
@@ -53,6 +54,8 @@ pub struct Policy {
     pub(crate) mode: Mode,
     routes: Vec<RawRoute>,
     pub(crate) risk: Risk,
+    /// The models that count only somewhere.
+    pub(crate) members: Vec<Member>,
     pub(crate) levels: Levels,
     pub(crate) rules: Vec<Rule>,
     /// The condition of each rule, apart from what else a rule is: all of them are asked, few match.
@@ -111,6 +114,7 @@ impl Policy {
             mode: Mode::Monitor,
             routes: Vec::new(),
             risk: Risk::default(),
+            members: Vec::new(),
             levels: Levels::standard(schema),
             rules: Vec::new(),
             conditions: Vec::new(),
@@ -122,6 +126,7 @@ impl Policy {
             policy.routes.extend(raw.routes.iter().cloned());
             if let Some(raw) = &raw.risk {
                 policy.risk = risk(raw, file, &mut problems);
+                policy.members = members(raw, file, schema, &mut problems);
             }
             if let Some(raw) = &raw.levels {
                 policy.levels = levels(raw, file, schema, &scope, &mut problems);
@@ -165,11 +170,6 @@ impl Policy {
     /// The global mode.
     pub const fn mode(&self) -> Mode {
         self.mode
-    }
-
-    /// Combines what the models said into points of risk.
-    pub fn combine(&self, scores: &Scores) -> Combined {
-        self.risk.combine(scores)
     }
 
     /// The rules in the order of the files.

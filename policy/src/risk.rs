@@ -1,11 +1,14 @@
 //! How the models' words become points of risk.
 //!
 //! Each champion's calibrated word is mapped to points by a piecewise linear table and weighted; the parts combine as independent
-//! evidence does, `100·(1 − Π(1 − pᵢ/100))`, so that no number of half-sure models exceeds 100 and one sure model suffices.
+//! evidence does, `100·(1 − Π(1 − pᵢ/100))`, so that no number of half-sure models exceeds 100 and one sure model suffices; a policy
+//! may ask for their maximum, sum or mean instead.
 
 use std::collections::BTreeMap;
 
 use telltale_models::{Calibrated, ModelScore, Scores};
+
+use crate::ensemble::{Combination, Ensemble};
 
 /// The models' word as risk.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,6 +19,12 @@ pub struct Combined {
     pub contributions: Vec<f64>,
     /// Whether the risk reaches the alert threshold: an explanation is wanted.
     pub alert: bool,
+    /// Points that each model gives by itself, 0 to 100, before they are combined.
+    pub points: Vec<f64>,
+    /// Models whose condition does not hold here: they count for nothing.
+    pub muted: Vec<bool>,
+    /// The same, for another combination about the same transaction.
+    pub ensemble: Ensemble,
 }
 
 /// The risk section of a policy.
@@ -27,6 +36,7 @@ pub(crate) struct Risk {
     /// Rising p-values with their points.
     pub p_value: Vec<(f64, f64)>,
     pub weights: BTreeMap<String, f64>,
+    pub combination: Combination,
 }
 
 impl Default for Risk {
@@ -36,18 +46,20 @@ impl Default for Risk {
             probability: vec![(0.0, 0.0), (0.5, 20.0), (0.9, 60.0), (1.0, 100.0)],
             p_value: vec![(0.0, 80.0), (0.0001, 60.0), (0.001, 40.0), (0.01, 10.0), (0.05, 0.0)],
             weights: BTreeMap::new(),
+            combination: Combination::default(),
         }
     }
 }
 
 impl Risk {
-    pub fn combine(&self, scores: &Scores) -> Combined {
-        let points: Vec<f64> = scores.parts.iter().map(|part| self.points(part)).collect();
-        let safe: f64 = points.iter().map(|points| 1.0 - points / 100.0).product();
-        let risk = (100.0 * (1.0 - safe)).clamp(0.0, 100.0);
+    pub fn combine(&self, scores: &Scores, muted: Vec<bool>) -> Combined {
+        let parts = || scores.parts.iter().zip(&muted);
+        let points: Vec<f64> = parts().map(|(part, muted)| if *muted { 0.0 } else { self.points(part) }).collect();
+        let counting = parts().filter(|(part, muted)| !**muted && part.role.counts() && part.is_calibrated()).count();
+        let risk = self.combination.risk(&points, counting);
         let sum: f64 = points.iter().sum();
         let contributions = points.iter().map(|points| if sum > 0.0 { risk * points / sum } else { 0.0 }).collect();
-        Combined { risk, contributions, alert: risk >= self.alert }
+        Combined { risk, contributions, alert: risk >= self.alert, points, muted, ensemble: Ensemble::default() }
     }
 
     /// 0 to 100; 0 for what may not count yet.

@@ -57,8 +57,10 @@ impl Extension {
             room.numbers.push(if subjects.of(*kind).is_some() { levels.own(state, *kind, now) } else { f64::NAN });
         }
         for model in &self.models {
-            let part = situation.scores.parts.iter().find(|part| part.model.as_ref() == model);
-            room.numbers.push(part.map_or(f64::NAN, sureness));
+            let at = situation.scores.parts.iter().position(|part| part.model.as_ref() == model);
+            // A model that does not count here says nothing to rules either.
+            let at = at.filter(|at| situation.combined.muted.get(*at) != Some(&true));
+            room.numbers.push(at.and_then(|at| situation.scores.parts.get(at)).map_or(f64::NAN, sureness));
         }
         room.flags.extend(self.types.iter().map(|kind| state.holds(*kind, PROVED, now)));
         room.flags.extend(self.types.iter().map(|kind| subjects.of(*kind).is_some_and(|subject| subject.verified)));

@@ -8,6 +8,7 @@ use serde_saphyr::Spanned;
 use telltale_features::yaml::Text;
 
 use crate::decision::{Action, Mode};
+use crate::ensemble::Combination;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +42,20 @@ pub(crate) struct RawRisk {
     /// Weight a model; 1 where it is not listed.
     #[serde(default)]
     pub weights: BTreeMap<String, Spanned<f64>>,
+    /// How the points of several models make one risk.
+    #[serde(default)]
+    pub combine: Combination,
+    /// Where a model counts; everywhere where it is not listed.
+    #[serde(default)]
+    pub models: BTreeMap<String, RawModel>,
+}
+
+/// A model's entry.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawModel {
+    /// It counts where this holds: CEL over the fields of the transaction.
+    pub when: Text,
 }
 
 /// How evidence makes a threat level.

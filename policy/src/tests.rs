@@ -1,5 +1,8 @@
 //! The policy as a whole: precedence, modes, levels, limits, and packs that must be refused.
 
+mod counterfactual;
+mod ensemble;
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -57,9 +60,9 @@ impl World {
     }
 
     fn decide(&mut self) -> Decision {
-        let combined = self.policy.combine(&self.scores);
         let vector = FeatureVector { values: Arc::from(self.features.as_slice()) };
         let fields = self.schema.fields(&self.admitted);
+        let combined = self.policy.combine(&self.scores, self.policy.ensemble(&fields));
         let situation = Situation {
             schema: &self.schema,
             admitted: &self.admitted,

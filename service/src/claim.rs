@@ -6,12 +6,11 @@
 
 use telltale_features::door::Admitted;
 use telltale_features::store::{Claim, Moment, Order, Store};
-use telltale_policy::Decision;
 use telltale_proto::v1;
 
 use crate::idempotency::shared_digest;
 use crate::in_force::InForce;
-use crate::score::{Assessed, Engine, Scored, Told};
+use crate::score::{Assessed, Engine, Ruled, Scored, Told};
 
 /// What another scorer decided.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,8 +47,8 @@ impl<S: Store> Engine<S> {
     }
 
     /// Decides about a transaction that is another scorer's: as [`Engine::decide`] does, without changing anything.
-    pub async fn consider(&self, force: &InForce, told: Told<'_>, assessed: &Assessed, at: Moment) -> (Decision, Moment) {
-        let ruling = self.ruling(force, told, assessed);
+    pub async fn consider(&self, force: &InForce, told: Told<'_>, assessed: &Assessed, at: Moment) -> Ruled {
+        let ruling = self.ruling(force, told, (assessed, self.has_hints()));
         let without_trace = |state: &mut _, moment| {
             let decided = ruling(state, moment);
             state.changes.clear();

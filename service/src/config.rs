@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 pub use sections::{
     Access, Admin, Config, EndpointsSection, GeoSection, Idempotency, JournalSection, Log, Metrics, Models, NamesSection, PolicySection,
-    RedisSection, SchemaSection, Scoring, StoreSection,
+    ReasonsSection, RedisSection, SchemaSection, Scoring, StoreSection,
 };
 
 /// Why a configuration was refused.

@@ -3,6 +3,7 @@
 //! A checked transaction enters, a scored one leaves. Live scoring goes the whole way in [`Engine::score`]; replay takes the same
 //! steps over batches, with recorded moments. Nothing here speaks gRPC or decides anything itself.
 
+mod hint;
 mod reports;
 mod stopwatch;
 
@@ -20,7 +21,7 @@ use telltale_features::store::{Claim, Happening, History, Moment, Order, Sequenc
 use telltale_features::time::{Clock, Timestamp};
 use telltale_features::vector::FeatureVector;
 use telltale_models::{Absent, Asked, Attribution, Calibrated, Calibrator, CalibratorOptions, Finished, Lane, Scores};
-use telltale_policy::{Combined, Decision, Situation};
+use telltale_policy::{Combined, Decision};
 use telltale_proto::journal::v1::{self as journal, journal_record::Kind};
 
 use crate::convert;
@@ -29,6 +30,7 @@ use crate::in_force::{self, InForce};
 use crate::journal::Journal;
 use crate::verdict::{self, Timings};
 
+pub use hint::Hint;
 pub use reports::weighted;
 pub use stopwatch::Stopwatch;
 
@@ -49,6 +51,8 @@ pub struct Engine<S = AnyStore> {
     calibrator: Mutex<Calibrator>,
     calibrator_options: CalibratorOptions,
     journal: Journal,
+    /// Whether the smallest change is searched that would have been allowed.
+    hints: bool,
 }
 
 /// What an engine is made of.
@@ -79,6 +83,8 @@ pub struct Scored {
     pub assessed: Assessed,
     /// What to do.
     pub decision: Decision,
+    /// The smallest change that would have been allowed.
+    pub hint: Hint,
     /// When it was decided.
     pub decided: Moment,
     /// The snapshot it was decided with.
@@ -102,6 +108,16 @@ pub struct Assessed {
     pub unexplained: Vec<Absent>,
 }
 
+/// A decision as it is made under the locks.
+pub struct Ruled {
+    /// What to do.
+    pub decision: Decision,
+    /// When it was decided.
+    pub moment: Moment,
+    /// The state that it was made with, where the smallest change is wanted that would have been allowed.
+    pub before: Option<PolicyState>,
+}
+
 /// A transaction behind the door and its fields: read out once, for the filters, the features and the rules.
 pub type Told<'a> = (&'a Admitted, &'a Fields<'a>);
 
@@ -121,6 +137,7 @@ impl<S: Store> Engine<S> {
             calibrator: Mutex::new(Calibrator::new(&self.in_force().bundle, self.calibrator_options.clone())),
             calibrator_options: self.calibrator_options.clone(),
             journal: Journal::default(),
+            hints: self.hints,
         }
     }
 
@@ -140,6 +157,7 @@ impl<S: Store> Engine<S> {
             calibrator: Mutex::new(calibrator),
             calibrator_options,
             journal: parts.journal,
+            hints: false,
         }
     }
 
@@ -147,6 +165,17 @@ impl<S: Store> Engine<S> {
     #[must_use]
     pub fn with_geo(self, geo: Option<Arc<Geo>>) -> Self {
         Self { geo, ..self }
+    }
+
+    /// The same, searching the smallest change that would have been allowed.
+    #[must_use]
+    pub fn with_hints(self, hints: bool) -> Self {
+        Self { hints, ..self }
+    }
+
+    /// Whether the smallest change is searched that would have been allowed.
+    pub const fn has_hints(&self) -> bool {
+        self.hints
     }
 
     /// What tells where addresses are, when anything does.
@@ -166,17 +195,20 @@ impl<S: Store> Engine<S> {
         fields.move_to(history.event_time);
         let vector = self.schema.extract_of(&fields, &history); // one row of numbers
         watch.lap(|timings| &mut timings.extract_us);
-        let assessed = self.assess(&force, vector, &self.asked(&admitted, lane)); // what the models say
+        let asked = self.asked(&admitted, lane);
+        let assessed = self.assess(&force, &fields, vector, &asked); // what the models say
         watch.lap(|timings| &mut timings.score_us);
-        let (decision, decided) = match history.claim {
+        let ruled = match history.claim {
             Claim::Lost(_) => self.consider(&force, (&admitted, &fields), &assessed, history.moment).await, // another scorer's
             Claim::Unasked | Claim::Won => self.decide(&force, (&admitted, &fields), &assessed).await,      // what to do about it
         };
-        watch.lap(|timings| &mut timings.decide_us);
-        passage.decided(&history, decided);
+        passage.decided(&history, ruled.moment);
         drop(passage);
+        let hint = self.hint(&force, (&admitted, &fields), &assessed, (&ruled, &asked)); // what would have been allowed
+        watch.lap(|timings| &mut timings.decide_us);
+        let Ruled { decision, moment: decided, .. } = ruled;
         admitted.tx.time = history.event_time;
-        let scored = Scored { admitted, history, assessed, decision, decided, force, timings: watch.finish() };
+        let scored = Scored { admitted, history, assessed, decision, hint, decided, force, timings: watch.finish() };
         for finished in self.learn(&scored) {
             self.calibrated(&finished, self.live()); // from now on its model's scores count
         }
@@ -224,13 +256,16 @@ impl<S: Store> Engine<S> {
     }
 
     /// Scores a row, combines the scores, and explains them where the risk asks for it. Pure, apart from calibration progress.
-    pub fn assess(&self, force: &InForce, vector: FeatureVector, asked: &Asked<'_>) -> Assessed {
+    pub fn assess(&self, force: &InForce, fields: &Fields<'_>, vector: FeatureVector, asked: &Asked<'_>) -> Assessed {
         let mut scores = force.bundle.score_as(&vector, asked);
         if is_calibrating(&scores) {
             self.calibrator.lock().annotate(&mut scores);
         }
-        let combined = force.policy.combine(&scores);
-        let (attributions, unexplained) = if combined.alert { force.bundle.explain(&vector, &scores, asked) } else { Default::default() };
+        let ensemble = force.policy.ensemble(fields);
+        let combined = force.policy.combine(&scores, ensemble);
+        let risk = |scores: &Scores| force.policy.combine(scores, ensemble).risk;
+        let explain = || force.bundle.explain(&vector, &scores, asked, &risk);
+        let (attributions, unexplained) = if combined.alert { explain() } else { Default::default() };
         let said = |one: &Absent| format!("model `{}` gave no reasons: {}", one.model, one.problem);
         scores.degraded.extend(unexplained.iter().map(said));
         Assessed { vector, scores, combined, attributions, unexplained }
@@ -243,30 +278,22 @@ impl<S: Store> Engine<S> {
     }
 
     /// Decides under the entities' locks; levels, buckets and marks change in the same section.
-    pub async fn decide(&self, force: &InForce, told: Told<'_>, assessed: &Assessed) -> (Decision, Moment) {
-        self.store.decide(&told.0.subjects, self.live(), self.ruling(force, told, assessed)).await
+    pub async fn decide(&self, force: &InForce, told: Told<'_>, assessed: &Assessed) -> Ruled {
+        self.store.decide(&told.0.subjects, self.live(), self.ruling(force, told, (assessed, self.hints))).await
     }
 
-    /// What is asked under the locks: the policy's decision about this transaction, at that moment.
+    /// What is asked under the locks: the policy's decision about this transaction, at that moment; with the state as it was before where
+    /// a search after it wants that.
     pub fn ruling<'a>(
         &'a self,
         force: &'a InForce,
-        (admitted, fields): Told<'a>,
-        assessed: &'a Assessed,
-    ) -> impl FnOnce(&mut PolicyState, Moment) -> (Decision, Moment) + Send + use<'a, S> {
+        told: Told<'a>,
+        (assessed, hints): (&'a Assessed, bool),
+    ) -> impl FnOnce(&mut PolicyState, Moment) -> Ruled + Send + use<'a, S> {
         move |state, moment| {
-            let situation = Situation {
-                schema: &self.schema,
-                admitted,
-                fields,
-                vector: &assessed.vector,
-                scores: &assessed.scores,
-                combined: &assessed.combined,
-                attributions: &assessed.attributions,
-                overrides: &force.overrides,
-                moment,
-            };
-            (force.policy.decide(&situation, state), moment)
+            let before = hints.then(|| telltale_policy::state_copy(state));
+            let decision = force.policy.decide(&self.situation(force, told, assessed, moment), state);
+            Ruled { decision, moment, before }
         }
     }
 
@@ -280,6 +307,7 @@ impl<S: Store> Engine<S> {
                 vector: verdict::vector_digest(&scored.assessed.vector).to_vec().into(),
                 absent: convert::absent_to_journal(&scored.assessed.scores.absent),
                 unexplained: convert::absent_to_journal(&scored.assessed.unexplained),
+                hinted: scored.hint.complete,
             })
         });
     }

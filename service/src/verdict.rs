@@ -46,7 +46,13 @@ pub fn verdict(scored: &Scored, schema: &Schema) -> v1::Verdict {
         timings: None,
         context: Default::default(),
         durability: String::new(),
+        combination: scored.force.policy.combination().map(|combination| combination.name().to_owned()).unwrap_or_default(),
+        counterfactual: scored.hint.found.as_ref().map(counterfactual),
     }
+}
+
+fn counterfactual(found: &telltale_policy::Counterfactual) -> v1::Counterfactual {
+    v1::Counterfactual { feature: found.feature.to_string(), value: found.value, allowed_value: found.allowed, words: found.text.clone() }
 }
 
 fn versions(scored: &Scored) -> v1::Versions {
@@ -84,9 +90,13 @@ pub fn vector_digest(vector: &FeatureVector) -> [u8; 16] {
 
 fn models(scored: &Scored) -> Vec<v1::ModelScore> {
     let contributions = scored.decision.contributions.iter().copied().chain(std::iter::repeat(0.0));
-    let parts = scored.assessed.scores.parts.iter().zip(contributions);
+    let combined = &scored.assessed.combined;
+    let is_shown = scored.force.policy.combination().is_some();
+    let parts = scored.assessed.scores.parts.iter().zip(contributions).enumerate();
     parts
-        .map(|(part, contribution)| v1::ModelScore {
+        .map(|(at, (part, contribution))| v1::ModelScore {
+            points: combined.points.get(at).copied().filter(|_| is_shown).unwrap_or_default(),
+            muted: combined.muted.get(at) == Some(&true),
             model: part.model.to_string(),
             version: part.version,
             raw: part.raw,

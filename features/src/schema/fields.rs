@@ -50,7 +50,8 @@ impl<'a> Fields<'a> {
     }
 
     /// The row of the event fields alone.
-    pub(super) fn row(&self) -> Row<'_> {
+    /// The fields alone, as values of [`Schema::event_scope`](super::Schema::event_scope).
+    pub fn row(&self) -> Row<'_> {
         Row { numbers: &self.numbers, texts: &self.texts, flags: &self.flags }
     }
 

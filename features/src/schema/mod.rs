@@ -167,6 +167,11 @@ impl Schema {
         scope
     }
 
+    /// The names of the event fields alone: the first of [`Self::scope`]; [`Fields::row`] has their values.
+    pub fn event_scope(&self) -> &Scope {
+        &self.layout.request
+    }
+
     /// The event fields of a transaction, as values of [`Self::scope`].
     pub fn fields<'a>(&'a self, admitted: &'a Admitted) -> Fields<'a> {
         Fields::of_request(admitted, &self.declared, &self.routes)

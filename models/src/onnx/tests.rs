@@ -1,6 +1,7 @@
 use super::*;
 use crate::repository::{FeatureIndex, Repository};
 use crate::table::Table;
+use crate::what_if::tests::alarm;
 use crate::{Asked, Bundle, Calibrated, Lane};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,11 +71,11 @@ fn reasons_of_an_onnx_model_are_true() {
             continue;
         }
         alerts += 1;
-        let reasons = bundle.explain(&row, &scores, &Asked::default()).0;
+        let reasons = bundle.explain(&row, &scores, &Asked::default(), &alarm).0;
         let Some(top) = reasons.first() else { continue };
         let mut values = row.values.to_vec();
         values[top.feature.index()] = top.usual;
-        lowered += u32::from(bundle.score(&FeatureVector { values: values.into() }, Lane(0)).parts[0].raw < scores.parts[0].raw);
+        lowered += u32::from(alarm(&bundle.score(&FeatureVector { values: values.into() }, Lane(0))) < alarm(&scores));
     }
     assert!(alerts >= 15 && f64::from(lowered) >= 0.9 * f64::from(alerts), "{lowered} of {alerts}");
 }

@@ -142,7 +142,7 @@ pub fn inputs(folder: &Path, manifest: &Manifest, index: &FeatureIndex) -> Resul
     let path = folder.join("manifest.toml");
     let inputs = manifest.inputs.iter().map(|input| {
         let feature = index.find(&input.name, &input.hash).map_err(|problem| ModelError::invalid(&path, problem))?;
-        Ok(Input { feature, usual: input.usual, fill: input.fill() })
+        Ok(Input { feature, usual: input.usual, spread: input.spread, fill: input.fill() })
     });
     inputs.collect()
 }

@@ -4,6 +4,7 @@ use super::tests::{draft, index, vector};
 use super::*;
 use crate::calibration::conformal;
 use crate::score::{Absent, Asked};
+use crate::what_if::tests::alarm;
 use crate::{Lane, ModelState, Role, State};
 use std::sync::Arc;
 
@@ -72,10 +73,10 @@ fn reasons_that_were_missing_are_missing_again() {
     loader.repository().step("odd", Step::Promote(1), &author()).unwrap();
     let (bundle, row) = (loader.bundle().unwrap(), vector([9.0, -9.0, 9.0, 0.5]));
     let scores = bundle.score(&row, Lane(0));
-    let (reasons, absent) = bundle.explain(&row, &scores, &Asked::default());
+    let (reasons, absent) = bundle.explain(&row, &scores, &Asked::default(), &alarm);
     assert!(!reasons.is_empty() && absent.is_empty());
     let then = [Absent { model: Arc::from("odd"), version: 1, problem: "no answer within 50 ms".into() }];
-    let again = bundle.explain(&row, &scores, &Asked { unexplained: &then, ..Asked::default() });
+    let again = bundle.explain(&row, &scores, &Asked { unexplained: &then, ..Asked::default() }, &alarm);
     assert_eq!(again, (Vec::new(), then.to_vec()));
 }
 

@@ -1,6 +1,7 @@
 use super::*;
 use crate::calibration::conformal;
 use crate::forest::{self, Branch, Forest, Row, Trees};
+use crate::what_if::tests::alarm;
 use crate::{Asked, Calibrated, Lane, Role};
 use rand::{RngExt, SeedableRng};
 use std::fs;
@@ -240,12 +241,14 @@ fn reasons_are_true() {
             continue;
         }
         alerts += 1;
-        let reasons = bundle.explain(&vector(row), &scores, &Asked::default()).0;
-        assert!(reasons.len() <= 5 && (reasons.iter().map(|reason| reason.share).sum::<f64>() - 1.0).abs() < 1e-9);
+        let reasons = bundle.explain(&vector(row), &scores, &Asked::default(), &alarm).0;
+        assert!(reasons.len() <= 5 && reasons.iter().all(|reason| reason.share > 0.0));
         let Some(top) = reasons.first() else { continue };
+        assert!((reasons.iter().map(|reason| reason.share).sum::<f64>() - 1.0).abs() < 1e-9);
         assert_eq!(top.value, row[top.feature.index()]);
         row[top.feature.index()] = top.usual;
-        lowered += u32::from(bundle.score(&vector(row), Lane(0)).parts[0].raw < scores.parts[0].raw);
+        assert!(alarm(&bundle.score(&vector(row), Lane(0))) < alarm(&scores), "a reason is true or is none");
+        lowered += 1;
     }
     assert!(alerts > 100 && f64::from(lowered) >= 0.9 * f64::from(alerts), "{lowered} of {alerts}");
 }

@@ -40,6 +40,8 @@ section! {
         policy: PolicySection = PolicySection::default(),
         /// Models.
         models: Models = Models::default(),
+        /// Reasons.
+        reasons: ReasonsSection = ReasonsSection::default(),
         /// Journal.
         journal: JournalSection = JournalSection::default(),
         /// What is remembered of transactions.
@@ -214,6 +216,14 @@ section! {
         slower_us: u64 = 1000,
         /// Program of the workers.
         worker: Option<PathBuf> = None,
+    }
+}
+
+section! {
+    /// `[reasons]`
+    ReasonsSection {
+        /// Whether the smallest change is searched that would have been allowed.
+        counterfactual: bool = false,
     }
 }
 

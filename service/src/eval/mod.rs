@@ -3,6 +3,7 @@
 //! Simulates evaluation traffic, replays it through the same pipeline as live traffic, and compares each decision with the truth.
 
 mod blame;
+mod reasons;
 mod report;
 mod threshold;
 
@@ -25,6 +26,7 @@ use crate::simulate::world::{World, WorldOptions};
 use crate::simulate::{DEFAULT_START, named};
 use crate::{setup, token};
 use blame::{Blame, Whose};
+use reasons::Reasons;
 use report::Rival;
 use threshold::Rivals;
 
@@ -60,6 +62,9 @@ pub struct Args {
     /// Where the figures go, as JSON.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Where the truth of reasons goes, as JSON: for each kind of model and each model alerts, true reasons, and their cost.
+    #[arg(long, value_name = "FILE")]
+    pub reasons: Option<PathBuf>,
     /// Threads; 0: one a core.
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
@@ -85,18 +90,27 @@ pub fn run(args: Args) -> Result<(), CommandError> {
     let rival = |name: &str| judgement.rivals.get(name).cloned().unwrap_or_default();
     let rows = report::figures(&judgement.tally, &rival, LEAST_SESSIONS);
     if let Some(out) = &args.out {
-        let text = serde_json::to_string_pretty(&rows).map_err(CommandError::failed)?;
-        if let Some(parent) = out.parent() {
-            std::fs::create_dir_all(parent).map_err(CommandError::failed)?;
-        }
-        std::fs::write(out, text + "\n").map_err(|error| CommandError::failed(format!("cannot write `{}`: {error}", out.display())))?;
+        write(out, &rows)?;
+    }
+    if let (Some(out), Some(truth)) = (&args.reasons, &judgement.truth) {
+        write(out, &truth.rows())?;
     }
     let by_rule = judgement.blame.rows();
     args.shape.print(&rows, || report::table(&judgement.tally, &rival, &rows) + &blame::table(&by_rule))
 }
 
+/// Writes figures as JSON.
+fn write(out: &Path, figures: &impl serde::Serialize) -> Result<(), CommandError> {
+    let text = serde_json::to_string_pretty(figures).map_err(CommandError::failed)?;
+    if let Some(parent) = out.parent() {
+        std::fs::create_dir_all(parent).map_err(CommandError::failed)?;
+    }
+    std::fs::write(out, text + "\n").map_err(|error| CommandError::failed(format!("cannot write `{}`: {error}", out.display())))
+}
+
 struct Judgement {
     tally: Tally,
+    truth: Option<Reasons>,
     blame: Blame,
     rivals: HashMap<String, Rival>,
 }
@@ -140,7 +154,11 @@ impl Args {
         let schema = Arc::clone(&engine.schema);
         let (mut tally, mut blame) = (Tally::default(), Blame::default());
         let mut rivals = Rivals::new(schema.features().len(), known.customer_sessions, known.attacks.len());
+        let mut truth = self.reasons.as_ref().map(|_| Reasons::default());
         feed(&engine, &options, &mut |output| {
+            if let Some(truth) = &mut truth {
+                truth.count(&engine, &output.scored);
+            }
             known.judge(&output, (&mut tally, &mut blame, &mut rivals));
             Ok(())
         })
@@ -156,7 +174,7 @@ impl Args {
             });
             (name.clone(), Rival { allowed, ..rival })
         });
-        Ok(Judgement { tally, blame, rivals: rivals.collect() })
+        Ok(Judgement { tally, truth, blame, rivals: rivals.collect() })
     }
 }
 

@@ -18,7 +18,7 @@ use telltale_proto::{json, v1};
 use super::ReplayError;
 use crate::convert;
 use crate::in_force::InForce;
-use crate::score::{Assessed, Engine, Scored};
+use crate::score::{Assessed, Engine, Ruled, Scored};
 use crate::verdict::{self, Timings};
 
 /// Most operations in one batch.
@@ -220,13 +220,14 @@ impl Batch {
         }
         let engine = &self.engine;
         in_parallel(work, self.threads, |lane, (decide, admitted, history)| {
-            let vector = engine.schema.extract(&admitted, &history);
+            let fields = engine.schema.fields(&admitted);
+            let vector = engine.schema.extract_of(&fields, &history);
             let then = |list: fn(&journal::Decided) -> &[journal::ModelAbsent]| {
                 decide.recorded.as_ref().map(|recorded| convert::absent_from_journal(list(recorded))).unwrap_or_default()
             };
             let (absent, unexplained) = (then(|recorded| &recorded.absent), then(|recorded| &recorded.unexplained));
             let asked = Asked { absent: &absent, unexplained: &unexplained, ..engine.asked(&admitted, lane) };
-            let assessed = engine.assess(&decide.force, vector, &asked);
+            let assessed = engine.assess(&decide.force, &fields, vector, &asked);
             (decide, admitted, history, assessed)
         })
     }
@@ -236,13 +237,18 @@ impl Batch {
         for (decide, admitted, history, assessed) in work {
             let order = Order::Recorded(decide.moment);
             let fields = self.engine.schema.fields(&admitted);
-            let ruling = self.engine.ruling(&decide.force, (&admitted, &fields), &assessed);
-            let (decision, moment) = self.engine.store.decide_now(&admitted.subjects, order, ruling);
+            let hints = decide.recorded.as_ref().map_or(self.engine.has_hints(), |recorded| recorded.hinted);
+            let ruling = self.engine.ruling(&decide.force, (&admitted, &fields), (&assessed, hints));
+            let ruled = self.engine.store.decide_now(&admitted.subjects, order, ruling);
+            let asked = self.engine.asked(&admitted, Lane::default());
+            let hint = self.engine.hint(&decide.force, (&admitted, &fields), &assessed, (&ruled, &asked));
+            let Ruled { decision, moment, .. } = ruled;
             let scored = Scored {
                 admitted: *admitted,
                 history,
                 assessed,
                 decision,
+                hint,
                 decided: moment,
                 force: decide.force,
                 timings: Timings::default(),

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use telltale_features::schema::Schema;
 use telltale_features::vector::FeatureVector;
 use telltale_models::contain::{Containment, Deadlines};
-use telltale_models::{Asked, Bundle, Lane, Repository, RuntimeOptions, Which};
+use telltale_models::{Asked, Bundle, Lane, Repository, RuntimeOptions, Scores, Which};
+use telltale_policy::{Ensemble, Policy};
 use tokio::time::Instant;
 
 use super::{Failure, Row, median};
@@ -23,6 +24,7 @@ const RUNS: usize = 5;
 /// When the shipped models are absent or cannot be loaded.
 pub fn run(folder: &Path) -> Result<Vec<Row>, Failure> {
     let (schema, shipped) = (Schema::shipped(), shipped_models().ok_or("models/default is absent")?);
+    let policy = Policy::shipped(&schema)?;
     let vector = FeatureVector { values: schema.features().iter().map(|_| 1.0).collect::<Arc<[f64]>>() };
     let mut rows = Vec::new();
     for model in ["unusual", "abuse"] {
@@ -35,7 +37,7 @@ pub fn run(folder: &Path) -> Result<Vec<Row>, Failure> {
             let contained = load(&root, &schema, Which::All, folder)?;
             rows.push(Row::new(format!("{model}: a row in a worker"), per_row(&contained, &vector), "µs").beside("in the scorer", inside));
         }
-        rows.push(Row::new(format!("{model}: reasons of a row"), per_reasons(&own, &vector), "µs").beside("a row", inside));
+        rows.push(Row::new(format!("{model}: reasons of a row"), per_reasons(&own, &vector, &policy), "µs").beside("a row", inside));
     }
     Ok(rows)
 }
@@ -60,9 +62,10 @@ fn per_row(bundle: &Bundle, vector: &FeatureVector) -> f64 {
     timed(ROWS, || drop(std::hint::black_box(bundle.score(std::hint::black_box(vector), Lane(0)))))
 }
 
-fn per_reasons(bundle: &Bundle, vector: &FeatureVector) -> f64 {
+fn per_reasons(bundle: &Bundle, vector: &FeatureVector, policy: &Policy) -> f64 {
     let scores = bundle.score(vector, Lane(0));
-    timed(ROWS / 20, || drop(std::hint::black_box(bundle.explain(vector, &scores, &Asked::default()))))
+    let risk = |scores: &Scores| policy.combine(scores, Ensemble::default()).risk;
+    timed(ROWS / 20, || drop(std::hint::black_box(bundle.explain(vector, &scores, &Asked::default(), &risk))))
 }
 
 /// Microseconds a call: the middle one of several runs.

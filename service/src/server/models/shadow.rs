@@ -16,6 +16,7 @@ use telltale_features::time::Timestamp;
 use telltale_features::vector::FeatureVector;
 use telltale_models::repository::{AuditLine, Step};
 use telltale_models::{Bundle, Calibrator, Lane, ModelScore, Rival, Role, Scores};
+use telltale_policy::Ensemble;
 
 use super::compare::{Comparison, Pair};
 use super::guard::{Window, differs};
@@ -41,6 +42,7 @@ struct Watched {
     vector: FeatureVector,
     subjects: Subjects,
     scores: Scores,
+    ensemble: Ensemble,
     action: &'static str,
     ruled: bool,
     score_us: f64,
@@ -100,6 +102,7 @@ impl Shadows {
             vector: scored.assessed.vector.clone(),
             subjects: scored.admitted.subjects.clone(),
             scores: scores.clone(),
+            ensemble: scored.assessed.combined.ensemble,
             action: scored.decision.action.name(),
             ruled: scored.decision.rules.iter().any(|rule| rule.score > 0.0),
             score_us: scored.timings.score_us,
@@ -312,7 +315,7 @@ fn risk(watched: &Watched, score: &ModelScore) -> (bool, f64) {
         Some(part) => *part = score.clone(),
         None => scores.parts.push(score.clone()),
     }
-    let combined = watched.force.policy.combine(&scores);
+    let combined = watched.force.policy.combine(&scores, watched.ensemble);
     (combined.alert, combined.risk)
 }
 

@@ -141,7 +141,7 @@ async fn again(engine: &Engine, admitted: &Admitted, moment: Moment) -> (Vec<f64
     fields.move_to(history.event_time);
     let vector = engine.schema.extract_of(&fields, &history);
     let force = engine.in_force();
-    let assessed = engine.assess(&force, vector, &engine.asked(admitted, Lane(0)));
-    let (decision, _) = engine.decide(&force, (admitted, &fields), &assessed).await;
+    let assessed = engine.assess(&force, &fields, vector, &engine.asked(admitted, Lane(0)));
+    let decision = engine.decide(&force, (admitted, &fields), &assessed).await.decision;
     (assessed.vector.values.to_vec(), decision.action.name())
 }

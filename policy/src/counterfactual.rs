@@ -1,0 +1,208 @@
+//! The smallest change of one behaviour that would have been allowed.
+//!
+//! A decision that a client feels enters with what it was made of; the feature, the nearest value that would have been allowed, and the
+//! thought in words leave. Only features that reasons name are tried, each on a few values between its own and the one that its reason
+//! calls usual; every value goes the whole way: models, combination, all rules. Writes nothing: rate limits and denials are asked in a
+//! copy of the state as it was before the decision.
+
+use std::sync::Arc;
+
+use telltale_features::expr::{Compared, NameKind};
+use telltale_features::kernel::slots::PolicyState;
+use telltale_features::vector::FeatureId;
+use telltale_models::{Absent, Change, Scores};
+
+use crate::decision::Decision;
+use crate::policy::{Policy, Situation};
+use crate::reasons::number;
+
+/// Most features that are tried.
+const FEATURES: usize = 5;
+/// Values of each between its own and the furthest that is tried; as many once more around the nearest that is allowed.
+const STEPS: u32 = 8;
+
+/// A change that would have been allowed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Counterfactual {
+    /// The feature.
+    pub feature: Arc<str>,
+    /// Its value.
+    pub value: f64,
+    /// The nearest value found that would have been allowed, everything else as it is.
+    pub allowed: f64,
+    /// The thought in plain words.
+    pub text: String,
+}
+
+/// What the search asks the models.
+pub trait Models {
+    /// The scores of the row with each change alone.
+    ///
+    /// # Errors
+    /// The first version that gives no score.
+    fn what_if(&self, changes: &[Change]) -> Result<Vec<Scores>, Absent>;
+
+    /// By how much the feature varies; 0 when no model knows.
+    fn spread(&self, feature: FeatureId) -> f64;
+}
+
+/// A feature with the values that its reasons point to.
+struct Candidate {
+    feature: FeatureId,
+    value: f64,
+    ends: Vec<f64>,
+    /// Points of its weightiest reason.
+    weight: f64,
+}
+
+impl Policy {
+    /// Whether a search is worth its cost: a client feels the decision, no person made it, and its risk is above the alert threshold.
+    pub fn is_worth_a_hint(&self, situation: &Situation<'_>, decision: &Decision) -> bool {
+        let ruled = || situation.overrides.ruling(&situation.admitted.subjects, situation.moment.now).is_some();
+        decision.action.is_enforcing() && decision.risk >= self.risk.alert && !ruled()
+    }
+
+    /// Searches the smallest change of one feature by which the decision would be `allow` or `log`; `None` when there is none. `before`
+    /// is the state that the decision was made with.
+    ///
+    /// # Errors
+    /// The version that gave no score.
+    pub fn counterfactual(
+        &self,
+        situation: &Situation<'_>,
+        decision: &Decision,
+        before: &PolicyState,
+        models: &dyn Models,
+    ) -> Result<Option<Counterfactual>, Absent> {
+        let candidates = self.candidates(situation, decision);
+        let grids: Vec<Vec<f64>> = candidates.iter().map(Candidate::grid).collect();
+        let pairs = || candidates.iter().zip(&grids);
+        let changes: Vec<_> = pairs().flat_map(|(of, grid)| of.changes(grid)).collect();
+        let mut scores = models.what_if(&changes)?.into_iter();
+        let mut best: Option<(f64, &Candidate, f64, f64)> = None;
+        for (candidate, grid) in pairs() {
+            let mut denied = candidate.value;
+            // All of its scores are taken, so that the next candidate begins with its own.
+            let own: Vec<_> = grid.iter().copied().zip(&mut scores).collect();
+            for (value, scores) in own {
+                if !self.is_allowed(situation, before, (candidate.feature, value), &scores) {
+                    denied = value;
+                    continue;
+                }
+                let size = candidate.size(value, models.spread(candidate.feature));
+                if best.as_ref().is_none_or(|(least, ..)| size < *least) {
+                    best = Some((size, candidate, denied, value));
+                }
+                break;
+            }
+        }
+        let Some((_, candidate, denied, allowed)) = best else { return Ok(None) };
+        let nearer = steps(denied, allowed, candidate.value);
+        let scores = models.what_if(&candidate.changes(&nearer).collect::<Vec<_>>())?;
+        let mut between = nearer.into_iter().zip(scores);
+        let found = between.find(|(value, scores)| self.is_allowed(situation, before, (candidate.feature, *value), scores));
+        Ok(candidate.told(situation, found.map_or(allowed, |(value, _)| value)))
+    }
+
+    /// The features that reasons name, the weightiest first.
+    fn candidates(&self, situation: &Situation<'_>, decision: &Decision) -> Vec<Candidate> {
+        let mut found: Vec<Candidate> = Vec::new();
+        let mut add = |feature: FeatureId, end: f64, weight: f64| {
+            let value = situation.vector.get(feature);
+            if value.is_nan() || end.is_nan() || value == end {
+                return;
+            }
+            match found.iter_mut().find(|known| known.feature == feature) {
+                Some(known) => {
+                    known.ends.push(end);
+                    known.weight = known.weight.max(weight);
+                }
+                None => found.push(Candidate { feature, value, ends: vec![end], weight }),
+            }
+        };
+        for attribution in situation.attributions {
+            let of = situation.scores.parts.iter().position(|part| part.model == attribution.model);
+            let points = of.and_then(|of| situation.combined.contributions.get(of)).copied().unwrap_or(0.0);
+            add(attribution.feature, attribution.usual, points * attribution.share);
+        }
+        for matched in decision.rules.iter().filter(|matched| matched.enforced && matched.action.is_enforcing()) {
+            let Some(rule) = self.rules.iter().find(|rule| rule.id == matched.id) else { continue };
+            for read in rule.reads.iter().filter(|read| read.kind == NameKind::Number) {
+                let Some((compared, feature)) = read.compared.zip(situation.schema.feature(&read.name)) else { continue };
+                if let Some(end) = beyond(compared, situation.vector.get(feature)) {
+                    add(feature, end, matched.score);
+                }
+            }
+        }
+        // Stable: equal weights stay in the order of models and rules.
+        found.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+        found.truncate(FEATURES);
+        found
+    }
+
+    /// Whether the transaction with that feature and these scores would have been let through.
+    fn is_allowed(&self, situation: &Situation<'_>, before: &PolicyState, (feature, value): (FeatureId, f64), scores: &Scores) -> bool {
+        let vector = Change { feature, value }.applied(situation.vector);
+        let combined = self.combine(scores, situation.combined.ensemble);
+        let changed = Situation { vector: &vector, scores, combined: &combined, attributions: &[], ..*situation };
+        let mut state = copy(before);
+        !self.decide(&changed, &mut state).action.is_enforcing()
+    }
+}
+
+/// The state as it is before a decision; what a decision changes in the copy is forgotten.
+pub fn copy(state: &PolicyState) -> PolicyState {
+    PolicyState { slots: state.slots.clone(), ..PolicyState::default() }
+}
+
+/// The nearest value for which a comparison that holds does not hold; `None` when it does not hold, or asks for equality.
+fn beyond(compared: Compared, value: f64) -> Option<f64> {
+    let Compared { operator, literal } = compared;
+    let whole = value.fract() == 0.0 && literal.fract() == 0.0;
+    match operator {
+        ">" if value > literal => Some(literal),
+        "<" if value < literal => Some(literal),
+        ">=" if value >= literal => Some(if whole { literal - 1.0 } else { literal.next_down() }),
+        "<=" if value <= literal => Some(if whole { literal + 1.0 } else { literal.next_up() }),
+        _ => None,
+    }
+}
+
+/// Evenly spaced values after `from` and before `to`; whole ones where both ends and the feature's own value are.
+fn steps(from: f64, to: f64, own: f64) -> Vec<f64> {
+    let whole = [from, to, own].iter().all(|value| value.fract() == 0.0);
+    let step = |at: u32| from + (to - from) * f64::from(at) / f64::from(STEPS);
+    let mut values: Vec<f64> = (1..STEPS).map(|at| if whole { step(at).round() } else { step(at) }).collect();
+    values.retain(|value| *value != from && *value != to);
+    values.dedup();
+    values
+}
+
+impl Candidate {
+    /// The values that are tried, the nearest first.
+    fn grid(&self) -> Vec<f64> {
+        let away = |value: &f64| (value - self.value).abs();
+        let far = self.ends.iter().copied().max_by(|a, b| away(a).total_cmp(&away(b))).unwrap_or(self.value);
+        let mut grid = steps(self.value, far, self.value);
+        grid.extend(&self.ends);
+        grid.sort_by(|a, b| away(a).total_cmp(&away(b)));
+        grid.dedup();
+        grid
+    }
+
+    fn changes<'a>(&'a self, values: &'a [f64]) -> impl Iterator<Item = Change> + 'a {
+        values.iter().map(|value| Change { feature: self.feature, value: *value })
+    }
+
+    /// The size of a change: in spreads of the input; where no model knows one, as a share of the value.
+    fn size(&self, value: f64, spread: f64) -> f64 {
+        let unit = if spread > 0.0 { spread } else { self.value.abs().max(1.0) };
+        (value - self.value).abs() / unit
+    }
+
+    fn told(&self, situation: &Situation<'_>, allowed: f64) -> Option<Counterfactual> {
+        let spec = situation.schema.features().get(self.feature.index())?;
+        let text = format!("{}: {}, would have been allowed at {}", spec.meaning, number(self.value), number(allowed));
+        Some(Counterfactual { feature: spec.name.as_str().into(), value: self.value, allowed, text })
+    }
+}
