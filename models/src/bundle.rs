@@ -207,34 +207,6 @@ impl Bundle {
         scores
     }
 
-    /// The scores of one row with every version in shadow or on trial, each beside its champion's; of a model on probation also the
-    /// champion's beside that of the version before it. Scores everything anew: meant for a thread that nobody waits for.
-    pub fn rivals(&self, vector: &FeatureVector, lane: Lane, on_probation: impl Fn(&str) -> bool) -> Vec<Rival> {
-        let mut rivals = Vec::new();
-        let asked = Asked { lane, ..Asked::default() };
-        for slot in &self.slots {
-            let score = |loaded: &Loaded| loaded.score(vector, &asked).map(|raw| loaded.part(raw, Role::Champion));
-            let before = slot.previous.as_ref().filter(|_| on_probation(&slot.name));
-            let trial = slot.canary.iter().map(|trial| (&trial.loaded, Role::Canary));
-            let watching: Vec<_> = slot.shadows.iter().map(|loaded| (loaded, Role::Shadow)).chain(trial).collect();
-            if watching.is_empty() && before.is_none() {
-                continue;
-            }
-            let champion = slot.champion.as_ref().map(score);
-            for (loaded, role) in watching {
-                let (baseline, beside) = (slot.champion.as_ref().map_or(0, |champion| champion.version), champion.clone());
-                let (score, beside) = (score(loaded), beside.and_then(Result::ok));
-                rivals.push(Rival { model: slot.name.clone(), version: loaded.version, role, score, baseline, beside });
-            }
-            if let (Some(before), Some(loaded), Some(score)) = (before, &slot.champion, champion) {
-                let beside = loaded_score(before, vector, &asked);
-                let (version, role) = (loaded.version, Role::Champion);
-                rivals.push(Rival { model: slot.name.clone(), version, role, score, baseline: before.version, beside });
-            }
-        }
-        rivals
-    }
-
     /// Why the versions that count scored this row as they did: at most five features a model, the largest part first. Each of them
     /// alone, set to its usual value, lowers the raw score. Meant for rows above the alert threshold: it scores the row several times.
     /// A version listed in [`Asked::unexplained`] is not asked; one that gives no reasons is listed in what leaves.
@@ -306,8 +278,4 @@ impl Bundle {
     fn slot(&self, model: &str) -> Option<&Slot> {
         self.slots.iter().find(|slot| &*slot.name == model)
     }
-}
-
-fn loaded_score(loaded: &Loaded, vector: &FeatureVector, asked: &Asked<'_>) -> Option<ModelScore> {
-    loaded.score(vector, asked).ok().map(|raw| loaded.part(raw, Role::Champion))
 }
