@@ -40,6 +40,8 @@ section! {
         policy: PolicySection = PolicySection::default(),
         /// Models.
         models: Models = Models::default(),
+        /// Models that are asked directly.
+        inference: InferenceSection = InferenceSection::default(),
         /// Journal.
         journal: JournalSection = JournalSection::default(),
         /// What is remembered of transactions.
@@ -212,6 +214,20 @@ section! {
         deadline_ms: u64 = 50,
         /// Program of the workers.
         worker: Option<PathBuf> = None,
+    }
+}
+
+section! {
+    /// `[inference]`
+    InferenceSection {
+        /// Whether the Open Inference Protocol is served.
+        enabled: bool = true,
+        /// Rows of a call.
+        max_rows: usize = 4096,
+        /// Size of a call, MiB.
+        max_mb: usize = 8,
+        /// Calls that may wait.
+        queue: usize = 16,
     }
 }
 

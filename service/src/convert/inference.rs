@@ -147,7 +147,8 @@ fn places(inputs: &[InferInputTensor], features: &[&str]) -> Result<Vec<usize>, 
 
 /// The number of rows of a tensor whose other dimensions are these, or may be left out.
 fn extent(input: &InferInputTensor, at: usize, (rest, optional): (&[usize], bool), most: usize) -> Result<usize, ConvertError> {
-    let is_rest = |found: &[i64]| found.len() == rest.len() && found.iter().zip(rest).all(|(found, rest)| usize::try_from(*found) == Ok(*rest));
+    let is_rest =
+        |found: &[i64]| found.len() == rest.len() && found.iter().zip(rest).all(|(found, rest)| usize::try_from(*found) == Ok(*rest));
     let rows = match input.shape.split_first() {
         Some((rows, found)) if is_rest(found) || (optional && found.is_empty()) => usize::try_from(*rows).ok(),
         _ => None,
@@ -162,12 +163,7 @@ fn extent(input: &InferInputTensor, at: usize, (rest, optional): (&[usize], bool
 }
 
 /// The values of a tensor: as many as its shape says, in the one place where they may stand.
-fn numbers<'a>(
-    request: &'a ModelInferRequest,
-    input: &'a InferInputTensor,
-    at: usize,
-    count: usize,
-) -> Result<Numbers<'a>, ConvertError> {
+fn numbers<'a>(request: &'a ModelInferRequest, input: &'a InferInputTensor, at: usize, count: usize) -> Result<Numbers<'a>, ConvertError> {
     let path = |field: &str| format!("inputs[{at}].{field}");
     let double = match input.datatype.as_str() {
         "FP32" => false,

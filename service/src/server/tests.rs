@@ -3,6 +3,7 @@
 mod access;
 mod answers;
 mod doors;
+mod inference;
 mod kept;
 mod models;
 mod parity;

@@ -77,7 +77,10 @@ fn what_is_out_of_bounds_is_refused_with_its_place_and_what_is_allowed() {
         (of(vec![column("a.x"), column("a.x")]), &["`inputs[1].name` is `a.x`, as `inputs[0].name` is", "once"]),
         (of(vec![whole(&[2, 2]), column("a.x")]), &["`inputs[0].name` is `features`"]),
         (of(vec![column("a.x"), floats(tensor("a.y", "FP32", &[3]), &[0.0; 3])]), &["`inputs[1].shape` is 3 rows", "2 rows"]),
-        (of(vec![column("a.x"), floats(tensor("a.y", "FP32", &[2, 2]), &[0.0; 4])]), &["`inputs[1].shape` is [2, 2]", "[rows] or [rows, 1]"]),
+        (
+            of(vec![column("a.x"), floats(tensor("a.y", "FP32", &[2, 2]), &[0.0; 4])]),
+            &["`inputs[1].shape` is [2, 2]", "[rows] or [rows, 1]"],
+        ),
         (raw(vec![tensor("features", "FP32", &[2, 2])], vec![vec![0; 15]]), &["raw_input_contents[0]", "15 bytes", "16 bytes: 4 values"]),
         (raw(vec![tensor("features", "FP32", &[2, 2])], vec![vec![], vec![]]), &["`raw_input_contents` is 2 contents", "1 `inputs`"]),
         (raw(vec![whole(&[2, 2])], vec![vec![0; 16]]), &["`inputs[0].contents` is set beside `raw_input_contents`"]),
