@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use telltale_proto::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use telltale_proto::v1;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -24,7 +23,7 @@ use super::api::Api;
 use super::audit::Audit;
 use super::decisions::Decisions;
 use super::forget::Forgetting;
-use super::inference::{Inference, InferenceApi};
+use super::inference::Inference;
 use super::listen::{bind, serve_grpc, serve_http, server, sockets};
 use super::memory::{Bounds, Memory};
 use super::metrics::Metrics;
@@ -167,8 +166,8 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
     let lanes = crate::cli::threads(config.scoring.threads);
     let journal = Journal::default();
     // Lanes more: what only watches or asks must not wait for a session that scores, nor the other way round.
-    let more = 1 + Inference::lanes(&config.inference);
-    let engine = setup::serving_engine(&config, lanes + more, keys.hasher(), Arc::new(SystemClock), journal).await?;
+    let all_lanes = lanes + Inference::lanes(&config.inference) + 1;
+    let engine = setup::serving_engine(&config, all_lanes, keys.hasher(), Arc::new(SystemClock), journal).await?;
     let now = setup::SystemClock;
     let now = telltale_features::time::Clock::now(&now);
     let table = config.data.join("decisions.ndjson");
@@ -225,12 +224,7 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
     let reflect = reflection().map_err(|error| ServeError::Task(error.to_string()))?;
     let router = server(&tls)?.layer(access.clone()).add_service(Scorer::new(&service));
     let router = router.add_service(v1::decisions_server::DecisionsServer::new(api.clone()));
-    Inference::start(&service).map_err(data)?;
-    let inference = service.inference.is_enabled().then(|| {
-        let server = GrpcInferenceServiceServer::new(InferenceApi(Arc::clone(&service)));
-        server.max_decoding_message_size(service.inference.message_bytes())
-    });
-    let router = router.add_optional_service(inference);
+    let router = router.add_optional_service(Inference::start(&service).map_err(data)?);
     let scoring = scoring.open("scoring.listen", &config.scoring.listen)?;
     listeners.push(serve_grpc(scoring, router.add_service(health_service.clone()).add_service(reflect), &stop));
     let reflect = reflection().map_err(|error| ServeError::Task(error.to_string()))?;

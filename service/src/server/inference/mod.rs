@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use telltale_models::{BATCH, Lane, Served};
+use telltale_proto::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use tokio::sync::oneshot;
 
 use super::Service;
@@ -20,7 +21,7 @@ use super::models::yield_to_scoring;
 use crate::config::InferenceSection;
 use crate::convert::inference::{Inferred, Rows};
 
-pub use api::InferenceApi;
+use api::InferenceApi;
 
 /// How often an idle thread looks whether the server is still there.
 const LOOK: Duration = Duration::from_millis(250);
@@ -51,26 +52,23 @@ impl Inference {
         usize::from(options.enabled)
     }
 
-    /// Starts the thread, if models may be asked. It ends soon after the service begins to drain.
+    /// Starts the thread and gives what answers the calls, if models may be asked. The thread ends soon after the service begins to drain.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(service: &Arc<Service>) -> std::io::Result<()> {
-        let waiting = service.inference.waiting.lock().take();
-        let Some(queue) = waiting.filter(|_| service.inference.options.enabled) else { return Ok(()) };
-        let own = Arc::downgrade(service);
-        std::thread::Builder::new().name("inference".to_owned()).spawn(move || run(&own, &queue))?;
-        Ok(())
+    pub fn start(service: &Arc<Service>) -> std::io::Result<Option<GrpcInferenceServiceServer<InferenceApi>>> {
+        let own = &service.inference;
+        let waiting = own.waiting.lock().take();
+        let Some(queue) = waiting.filter(|_| own.options.enabled) else { return Ok(None) };
+        let weak = Arc::downgrade(service);
+        std::thread::Builder::new().name("inference".to_owned()).spawn(move || run(&weak, &queue))?;
+        let answers = GrpcInferenceServiceServer::new(InferenceApi(Arc::clone(service)));
+        Ok(Some(answers.max_decoding_message_size(own.options.max_mb << 20)))
     }
 
     /// Whether models may be asked.
     pub const fn is_enabled(&self) -> bool {
         self.options.enabled
-    }
-
-    /// Largest message, bytes.
-    pub const fn message_bytes(&self) -> usize {
-        self.options.max_mb << 20
     }
 
     /// Leaves rows for the thread and waits for their scores.
