@@ -65,7 +65,8 @@ def free_port(held: contextlib.ExitStack) -> int:
     folder = Path(tempfile.gettempdir()) / f"telltale-ports-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     begin = os.getpid() % len(PORTS)
-    for port in [*PORTS[begin:], *PORTS[:begin]]:
+    ports: list[int] = [*PORTS[begin:], *PORTS[:begin]]
+    for port in ports:
         claim: IO[bytes] = (folder / str(port)).open("wb")
         with contextlib.suppress(OSError), socket.socket() as probe:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -82,7 +83,7 @@ def repository(folder: Path) -> Path:
     shutil.copytree(ROOT / "models/default/unusual", models / "unusual")
     for name in ("lightgbm", "scaled_network"):
         file = EXPORTS / f"{name}.onnx"
-        command = [TELLTALE, "models", "publish", name, file, "--models", models]
+        command: list[str | Path] = [TELLTALE, "models", "publish", name, file, "--models", models]
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"ORT_DYLIB_PATH": str(RUNTIME)}, check=False)
         assert done.returncode == 0, done.stderr
         (models / name / "policy.toml").write_text("[aliases]\nchampion = 1\n", encoding="utf-8")
