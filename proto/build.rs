@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "telltale/v1/transaction.proto",
     "telltale/v1/outcome.proto",
     "telltale/v1/verdict.proto",
@@ -14,6 +14,7 @@ const FILES: [&str; 8] = [
     "telltale/v1/models.proto",
     "telltale/v1/templates.proto",
     "telltale/journal/v1/journal.proto",
+    "inference/open_inference.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

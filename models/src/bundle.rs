@@ -221,32 +221,6 @@ impl Bundle {
         scores
     }
 
-    /// The scores of one row with every version in shadow or on trial, each beside its champion's; of a model on probation also the
-    /// champion's beside that of the version before it. Scores everything anew: meant for a thread that nobody waits for.
-    pub fn rivals(&self, vector: &FeatureVector, lane: Lane, on_probation: impl Fn(&str) -> bool) -> Vec<Rival> {
-        let mut rivals = Vec::new();
-        let asked = Asked { lane, ..Asked::default() };
-        for slot in &self.slots {
-            let score = |loaded: &Loaded| loaded.score(vector, &asked).map(|raw| loaded.part(raw, Role::Champion));
-            let before = slot.previous.as_ref().filter(|_| on_probation(&slot.name));
-            let trial = slot.canary.iter().map(|trial| (&trial.loaded, Role::Canary));
-            let watching: Vec<_> = slot.shadows.iter().map(|loaded| (loaded, Role::Shadow)).chain(trial).collect();
-            if watching.is_empty() && before.is_none() {
-                continue;
-            }
-            let champion = slot.champion.as_ref().map(score);
-            for (loaded, role) in watching {
-                let (baseline, beside) = (slot.champion.as_ref().map_or(0, |champion| champion.version), champion.clone());
-                let (score, beside) = (score(loaded), beside.and_then(Result::ok));
-                rivals.push(Rival { model: slot.name.clone(), version: loaded.version, role, score, baseline, beside });
-            }
-            if let (Some(before), Some(loaded), Some(score)) = (before, &slot.champion, champion) {
-                let beside = loaded_score(before, vector, &asked);
-                let (version, role) = (loaded.version, Role::Champion);
-                rivals.push(Rival { model: slot.name.clone(), version, role, score, baseline: before.version, beside });
-            }
-        }
-        rivals
     }
 
     /// The same bundle with one version's calibration replaced: from then on its score counts. It is kept for a version that plays no
@@ -308,8 +282,4 @@ impl Bundle {
     fn slot(&self, model: &str) -> Option<&Slot> {
         self.slots.iter().find(|slot| &*slot.name == model)
     }
-}
-
-fn loaded_score(loaded: &Loaded, vector: &FeatureVector, asked: &Asked<'_>) -> Option<ModelScore> {
-    loaded.score(vector, asked).ok().map(|raw| loaded.part(raw, Role::Champion))
 }

@@ -1,4 +1,4 @@
-//! The wire contract: generated types of `telltale.v1` and `telltale.journal.v1`, and their canonical JSON.
+//! The wire contract: generated types of `telltale.v1`, `telltale.journal.v1` (with their canonical JSON) and `inference`.
 //!
 //! What enters is bytes or JSON, what leaves is typed messages. No logic lives here: meaning begins in the crates
 //! that convert these types into their own.
@@ -36,6 +36,20 @@ pub mod journal {
         tonic::include_proto!("telltale.journal.v1");
         include!(concat!(env!("OUT_DIR"), "/telltale.journal.v1.serde.rs"));
     }
+}
+
+/// The Open Inference Protocol, version 2: messages and service that foreign clients use.
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "generated code"
+)]
+pub mod inference {
+    tonic::include_proto!("inference");
 }
 
 /// Encoded `FileDescriptorSet` of everything above, for gRPC reflection.

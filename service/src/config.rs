@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use sections::{
-    Access, Admin, Config, EndpointsSection, GeoSection, Idempotency, JournalSection, Log, Metrics, Models, NamesSection, PolicySection,
-    ReasonsSection, RedisSection, SchemaSection, Scoring, StoreSection,
+    Access, Admin, Config, EndpointsSection, GeoSection, Idempotency, InferenceSection, JournalSection, Log, Metrics, Models, NamesSection,
+    PolicySection, ReasonsSection, RedisSection, SchemaSection, Scoring, StoreSection,
 };
 
 /// Why a configuration was refused.
@@ -122,7 +122,7 @@ impl Config {
             }
         }
         self.check_redis(path)?;
-        let ranges: [(&'static str, u64, std::ops::RangeInclusive<u64>, &'static str); 15] = [
+        let ranges: [(&'static str, u64, std::ops::RangeInclusive<u64>, &'static str); 18] = [
             ("scoring.max_concurrent", self.scoring.max_concurrent as u64, 1..=1_000_000, "1 to 1,000,000"),
             ("scoring.deadline_ms", self.scoring.deadline_ms, 1..=60_000, "1 to 60,000"),
             ("scoring.drain_ms", self.scoring.drain_ms, 0..=600_000, "0 to 600,000"),
@@ -133,6 +133,9 @@ impl Config {
             ("models.worker_mb", self.models.worker_mb, 64..=1 << 20, "64 to 1,048,576"),
             ("models.deadline_ms", self.models.deadline_ms, 1..=10_000, "1 to 10,000"),
             ("models.slower_us", self.models.slower_us, 0..=10_000_000, "0 to 10,000,000"),
+            ("inference.max_rows", self.inference.max_rows as u64, 1..=1 << 20, "1 to 1,048,576"),
+            ("inference.max_mb", self.inference.max_mb as u64, 1..=1_024, "1 to 1,024"),
+            ("inference.queue", self.inference.queue as u64, 1..=4_096, "1 to 4,096"),
             ("journal.file_mb", self.journal.file_mb, 1..=4_096, "1 to 4,096"),
             ("journal.total_mb", self.journal.total_mb, 2..=1 << 30, "2 to 1,073,741,824"),
             ("journal.queue", self.journal.queue as u64, 16..=1 << 24, "16 to 16,777,216"),
@@ -268,6 +271,7 @@ mod tests {
             ),
             ("[store]\nmax_mb = \"many\"", &["telltale.toml", "line 2", "many"]),
             ("[access]\nkey = \"k\"", &["access.certificate", "together"]),
+            ("[inference]\nmax_rows = 0", &["inference.max_rows", "`0`", "1 to 1,048,576"]),
             ("[endpoints]\nlearn = \"yes\"", &["endpoints.learn", "yes", "off, suggest, on"]),
             ("[endpoints]\nclient_share = 1.5", &["endpoints.client_share", "1.5", "0.001 to 1"]),
         ];

@@ -3,7 +3,7 @@
 //!
 //! One worker a lane and a spare with the model loaded: a worker that is too slow or crashes costs the row it was asked about, the spare
 //! takes its place at once, and a new spare is made beside, as often as it takes. A version that loses too many workers is not asked any
-//! more. The last lane is that of what only watches: it shares its worker with nobody.
+//! more. The last lanes are those of what only watches or asks: they share their workers with nobody.
 
 mod jail;
 mod probe;
@@ -30,6 +30,9 @@ pub use protocol::Spec;
 const LIVES: u32 = 8;
 /// Most workers of one version, whatever the number of lanes.
 const MAX_WORKERS: usize = 8;
+
+/// The last lanes, of what watches and of what only asks: neither holds up whoever waits for a verdict.
+const APART: usize = 2;
 
 /// How foreign models are contained.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,18 +108,29 @@ impl Contained {
         self.scores(row.to_vec(), 1, lane)?.first().copied().ok_or_else(|| "no score came back".to_string())
     }
 
-    /// The scores of some rows.
+    /// The scores of some rows, as fast as whoever waits for a verdict needs them.
     ///
     /// # Errors
     /// Why there are none.
     pub fn scores(&self, matrix: Vec<f32>, rows: usize, lane: Lane) -> Result<Vec<f64>, String> {
+        self.within(self.inner.containment.deadlines.row * u32::try_from(rows.div_ceil(16)).unwrap_or(1).max(1), (matrix, rows), lane)
+    }
+
+    /// The same for whoever has time: each row has what a row alone has.
+    ///
+    /// # Errors
+    /// As [`Contained::scores`].
+    pub fn unhurried(&self, matrix: Vec<f32>, rows: usize, lane: Lane) -> Result<Vec<f64>, String> {
+        self.within(self.inner.containment.deadlines.row * u32::try_from(rows).unwrap_or(1).max(1), (matrix, rows), lane)
+    }
+
+    fn within(&self, deadline: Duration, (matrix, rows): (Vec<f32>, usize), lane: Lane) -> Result<Vec<f64>, String> {
         let place = self.workers.get(place(lane, self.asked, self.workers.len())).ok_or("no lane")?;
         let mut place = place.lock();
         if place.is_none() {
             *place = self.inner.replacement()?;
         }
         let worker = place.as_mut().ok_or("its worker is being replaced")?;
-        let deadline = self.inner.containment.deadlines.row * u32::try_from(rows.div_ceil(16)).unwrap_or(1).max(1);
         let count = u32::try_from(rows).map_err(|_| "too many rows")?;
         match worker.ask(&Request::Score(count, matrix), deadline) {
             Ok(Answer::Scores(scores)) if scores.len() == rows => Ok(scores),
@@ -172,10 +186,10 @@ impl Inner {
     }
 }
 
-/// Which worker a lane has: the last lane one of its own, all others share the rest.
+/// Which worker a lane has: each of the last [`APART`] lanes one of its own, all others share the rest.
 fn place(lane: Lane, lanes: usize, workers: usize) -> usize {
-    let last = workers.saturating_sub(1);
-    if lane.0 + 1 >= lanes { last } else { lane.0 % last.max(1) }
+    let behind = lanes.saturating_sub(lane.0 + 1);
+    if lanes <= workers || behind < APART { workers.saturating_sub(behind + 1) } else { lane.0 % workers.saturating_sub(APART).max(1) }
 }
 
 #[cfg(test)]
@@ -183,13 +197,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_only_watches_shares_a_worker_with_nobody() {
+    fn what_only_watches_or_asks_shares_a_worker_with_nobody() {
         for lanes in 1..40 {
             let workers = lanes.clamp(1, MAX_WORKERS);
             let of = |lane: usize| place(Lane(lane), lanes, workers);
             assert!((0..lanes + 2).all(|lane| of(lane) < workers), "{lanes}");
-            let shared = (0..lanes - 1).any(|lane| of(lane) == of(lanes - 1));
-            assert!(!shared, "{lanes} lanes, {workers} workers");
+            for apart in lanes.saturating_sub(APART)..lanes {
+                let shared = (0..lanes).any(|lane| lane != apart && of(lane) == of(apart));
+                assert!(!shared, "{lanes} lanes, {workers} workers");
+            }
+            assert_eq!((0..lanes).map(of).collect::<std::collections::BTreeSet<_>>().len(), workers, "every worker has a lane");
         }
     }
 }

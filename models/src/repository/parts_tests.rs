@@ -60,7 +60,7 @@ fn a_trial_of_a_version_that_is_not_calibrated_answers_nobody_and_learns() {
     let bundle = loader.bundle().unwrap().with_calibration("odd", 1, table()).unwrap();
     assert_eq!(version(&bundle, 7), (1, Role::Champion), "points would be missing");
     assert_eq!(bundle.uncalibrated_rivals().collect::<Vec<_>>(), [(Arc::from("odd"), 2)]);
-    let rivals = bundle.rivals(&vector([0.5; 4]), Lane(0), |_| false);
+    let rivals = bundle.rivals(&[&vector([0.5; 4])], Lane(0), |_, _| false).remove(0);
     assert!(rivals[0].score.as_ref().is_ok_and(|score| !score.is_calibrated()), "{rivals:?}");
     let calibrated = bundle.with_calibration("odd", 2, table()).unwrap();
     assert_eq!((version(&calibrated, 7), calibrated.uncalibrated_rivals().count()), ((2, Role::Canary), 0));
@@ -88,8 +88,8 @@ fn only_a_model_on_probation_is_compared_with_what_was_before() {
         loader.repository().step("odd", Step::Promote(version), &author()).unwrap();
     }
     let bundle = loader.bundle().unwrap();
-    assert_eq!(bundle.rivals(&vector([0.5; 4]), Lane(0), |model| model == "other").len(), 0);
-    let rivals = bundle.rivals(&vector([0.5; 4]), Lane(0), |model| model == "odd");
+    assert_eq!(bundle.rivals(&[&vector([0.5; 4])], Lane(0), |_, model| model == "other")[0].len(), 0);
+    let rivals = bundle.rivals(&[&vector([0.5; 4])], Lane(0), |_, model| model == "odd").remove(0);
     assert_eq!((rivals.len(), rivals[0].version, rivals[0].baseline), (1, 2, 1));
 }
 

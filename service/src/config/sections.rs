@@ -42,6 +42,8 @@ section! {
         models: Models = Models::default(),
         /// Reasons.
         reasons: ReasonsSection = ReasonsSection::default(),
+        /// Models that are asked directly.
+        inference: InferenceSection = InferenceSection::default(),
         /// Journal.
         journal: JournalSection = JournalSection::default(),
         /// What is remembered of transactions.
@@ -224,6 +226,20 @@ section! {
     ReasonsSection {
         /// Whether the smallest change is searched that would have been allowed.
         counterfactual: bool = false,
+    }
+}
+
+section! {
+    /// `[inference]`
+    InferenceSection {
+        /// Whether the Open Inference Protocol is served.
+        enabled: bool = true,
+        /// Rows of a call.
+        max_rows: usize = 4096,
+        /// Size of a call, MiB.
+        max_mb: usize = 8,
+        /// Calls that may wait.
+        queue: usize = 16,
     }
 }
 

@@ -5,6 +5,7 @@
 //! would let an attacker choose to go unscored.
 
 mod inbound;
+pub mod inference;
 mod journal;
 mod outbound;
 mod outcome;
@@ -42,6 +43,11 @@ impl ConvertError {
         Self { path: path.into(), found: found.into(), allowed: allowed.into() }
     }
 
+    /// A text that is not what its field allows.
+    pub fn of(path: &str, text: &str, allowed: &str) -> Self {
+        Self::new(path, shown(text), allowed)
+    }
+
     fn absent(path: impl Into<String>, allowed: impl Into<String>) -> Self {
         Self::new(path, "absent", allowed)
     }
@@ -74,7 +80,7 @@ impl Clamps {
 }
 
 /// Shows a foreign value in a message: at most 40 characters, quoted.
-fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     let mut short: String = text.chars().take(40).collect();
     if short.len() < text.len() {
         short.push('…');

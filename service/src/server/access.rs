@@ -113,6 +113,8 @@ const RULES: &[(&str, Option<&[Role]>)] = &[
     ("/telltale.v1.Models/", Some(&[Role::Operator])),
     ("/telltale.v1.Templates/ListTemplates", Some(&[Role::Viewer, Role::Analyst, Role::Operator])),
     ("/telltale.v1.Templates/", Some(&[Role::Operator])),
+    ("/inference.GRPCInferenceService/ModelInfer", Some(&[Role::Scorer, Role::Analyst, Role::Operator])),
+    ("/inference.GRPCInferenceService/", None),
     ("/grpc.reflection.", None),
 ];
 /// Open to everybody: load balancers have no token.

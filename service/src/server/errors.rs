@@ -31,6 +31,20 @@ pub enum CallError {
         /// How many.
         limit: usize,
     },
+    /// Too many calls of models wait.
+    #[error(
+        "{limit} calls of `ModelInfer` wait already, which is all that may (`inference.queue`); try again later, or send fewer at once"
+    )]
+    Queue {
+        /// How many.
+        limit: usize,
+    },
+    /// A model or version that is not loaded.
+    #[error("{0}")]
+    NotLoaded(String),
+    /// A model that gave no score for any row.
+    #[error("the model gave no score: {0}")]
+    Unscored(String),
     /// Too late.
     #[error("the deadline passed; the transaction is counted all the same")]
     Deadline,
@@ -64,9 +78,10 @@ impl CallError {
                 TokenError::UnknownKey { .. } | TokenError::Forged => Code::PermissionDenied,
                 TokenError::Content(_) => Code::FailedPrecondition,
             },
-            Self::Overloaded { .. } => Code::ResourceExhausted,
+            Self::Overloaded { .. } | Self::Queue { .. } => Code::ResourceExhausted,
             Self::Deadline => Code::DeadlineExceeded,
             Self::Draining => Code::Unavailable,
+            Self::NotLoaded(_) => Code::NotFound,
             Self::NoRepository => Code::FailedPrecondition,
             Self::Model(error) => match error {
                 ModelError::Name { .. } => Code::InvalidArgument,
@@ -74,7 +89,7 @@ impl CallError {
                 ModelError::Invalid { .. } | ModelError::Data(_) | ModelError::Runtime(_) => Code::FailedPrecondition,
                 ModelError::Io { .. } => Code::Internal,
             },
-            Self::Save(_) | Self::Unsaved(_) => Code::Internal,
+            Self::Save(_) | Self::Unsaved(_) | Self::Unscored(_) => Code::Internal,
         }
     }
 }

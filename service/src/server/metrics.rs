@@ -41,6 +41,10 @@ pub struct Metrics {
     pub model_changes: IntCounterVec,
     /// Scores that a model was asked for and did not give.
     pub model_absent: IntCounter,
+    /// Calls of models, by result.
+    pub inferences: IntCounterVec,
+    /// Rows that models were asked to score directly.
+    pub inference_rows: IntCounter,
     templates: IntGaugeVec,
     lessons: IntGaugeVec,
     geo_lookups: IntGaugeVec,
@@ -121,6 +125,8 @@ impl Metrics {
                 counters
             },
             model_absent: counter("telltale_model_absent_total", "Scores that a model was asked for and did not give.")?,
+            inferences: counters("telltale_inferences_total", "Calls of ModelInfer.", "result")?,
+            inference_rows: counter("telltale_inference_rows_total", "Rows scored by ModelInfer.")?,
             shadow_dropped: gauge("telltale_shadow_dropped", "Transactions that models in shadow did not see for want of room.")?,
             labels_dropped: gauge("telltale_shadow_labels_dropped", "Labels that no model in shadow saw for want of room.")?,
             standing: gauges("telltale_standing_decisions", "Standing decisions.", "origin")?,

@@ -12,6 +12,7 @@ mod entities;
 mod errors;
 mod forget;
 mod http;
+mod inference;
 mod inputs;
 mod listen;
 mod memory;
@@ -58,6 +59,7 @@ use api::present;
 use audit::Audit;
 use decisions::Decisions;
 use forget::Forgetting;
+use inference::Inference;
 use memory::{Entered, Found, Memory, Turn};
 use metrics::Metrics;
 use models::Models;
@@ -81,6 +83,7 @@ pub struct Service {
     templates: Templates,
     warming: Warming,
     inputs: inputs::Inputs,
+    inference: Inference,
     /// Longest time that a call may take, its own deadline or not.
     longest: Duration,
     lanes: usize,
@@ -273,6 +276,16 @@ impl Service {
                 Ok(None)
             }
         }
+    }
+
+    /// The lane behind those that score: of calls that ask models directly, where they may.
+    const fn inference_lane(&self) -> Lane {
+        Lane(self.lanes)
+    }
+
+    /// The last lane: of what only watches.
+    fn watching_lane(&self) -> Lane {
+        Lane(self.lanes + usize::from(self.inference.is_enabled()))
     }
 
     /// The moment until which a call may take.

@@ -23,6 +23,7 @@ use super::api::Api;
 use super::audit::Audit;
 use super::decisions::Decisions;
 use super::forget::Forgetting;
+use super::inference::Inference;
 use super::listen::{bind, serve_grpc, serve_http, server, sockets};
 use super::memory::{Bounds, Memory};
 use super::metrics::Metrics;
@@ -164,8 +165,9 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
 
     let lanes = crate::cli::threads(config.scoring.threads);
     let journal = Journal::default();
-    // One lane more: what only watches must not wait for a session that scores, nor the other way round.
-    let engine = setup::serving_engine(&config, lanes + 1, keys.hasher(), Arc::new(SystemClock), journal).await?;
+    // Lanes more: what only watches or asks must not wait for a session that scores, nor the other way round.
+    let all_lanes = lanes + Inference::lanes(&config.inference) + 1;
+    let engine = setup::serving_engine(&config, all_lanes, keys.hasher(), Arc::new(SystemClock), journal).await?;
     let now = setup::SystemClock;
     let now = telltale_features::time::Clock::now(&now);
     let table = config.data.join("decisions.ndjson");
@@ -179,6 +181,7 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
     let service = Arc::new(Service {
         warming,
         inputs: Default::default(),
+        inference: Inference::new(&config.inference),
         memory: Arc::new(Memory::new(Bounds {
             transactions: config.idempotency.transactions,
             micros: i64::try_from(config.idempotency.seconds.saturating_mul(1_000_000)).unwrap_or(i64::MAX),
@@ -221,6 +224,7 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
     let reflect = reflection().map_err(|error| ServeError::Task(error.to_string()))?;
     let router = server(&tls)?.layer(access.clone()).add_service(Scorer::new(&service));
     let router = router.add_service(v1::decisions_server::DecisionsServer::new(api.clone()));
+    let router = router.add_optional_service(Inference::start(&service).map_err(data)?);
     let scoring = scoring.open("scoring.listen", &config.scoring.listen)?;
     listeners.push(serve_grpc(scoring, router.add_service(health_service.clone()).add_service(reflect), &stop));
     let reflect = reflection().map_err(|error| ServeError::Task(error.to_string()))?;

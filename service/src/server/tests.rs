@@ -4,6 +4,7 @@ mod access;
 mod answers;
 mod doors;
 mod hints;
+mod inference;
 mod kept;
 mod models;
 mod parity;

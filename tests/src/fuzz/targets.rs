@@ -47,6 +47,7 @@ pub fn all() -> Vec<Target> {
         forest(),
         manifest(),
         calibration(),
+        inference(),
     ]
 }
 
@@ -276,4 +277,36 @@ fn admit(door: &Door, schema: &Schema, tx: Transaction) {
     let record = convert::observed(&admitted, admitted.tx.time, schema);
     let again = convert::admitted(record, schema);
     assert!(again.is_ok_and(|again| again == admitted), "the journal changed what stood behind the door");
+}
+
+/// Requests of the Open Inference Protocol: what is taken is a whole number of rows within the bounds.
+fn inference() -> Target {
+    use telltale_proto::inference::model_infer_request::InferInputTensor;
+    use telltale_proto::inference::{InferTensorContents, ModelInferRequest};
+    const NAMES: [&str; 2] = ["a.x", "a.y"];
+    let tensor = |name: &str, shape: &[i64], values: &[f64]| InferInputTensor {
+        name: name.to_owned(),
+        datatype: "FP64".to_owned(),
+        shape: shape.to_vec(),
+        contents: Some(InferTensorContents { fp64_contents: values.to_vec(), ..Default::default() }),
+        ..Default::default()
+    };
+    let of = |inputs: Vec<InferInputTensor>| ModelInferRequest { inputs, ..Default::default() };
+    let mut bytes = of(vec![InferInputTensor { contents: None, ..tensor("features", &[1, 2], &[]) }]);
+    bytes.raw_input_contents = vec![vec![0; 16].into()];
+    let seeds = [
+        of(vec![tensor("features", &[2, 2], &[1.0, 2.0, f64::NAN, 4.0])]),
+        of(vec![tensor("a.y", &[2], &[1.0, 2.0]), tensor("a.x", &[2, 1], &[3.0, 4.0])]),
+        bytes,
+    ];
+    let run = |bytes: &[u8]| {
+        let Ok(request) = ModelInferRequest::decode(bytes) else { return };
+        if let Ok(rows) = convert::inference::rows(&request, &NAMES, 8) {
+            assert!((1..=8).contains(&rows.rows) && rows.values.len() == rows.rows * NAMES.len(), "{rows:?}");
+        }
+        if let Ok(outputs) = convert::inference::outputs(&request) {
+            assert!((1..=convert::inference::OUTPUTS.len()).contains(&outputs.len()), "{outputs:?}");
+        }
+    };
+    Target { name: "inference", seeds: seeds.iter().map(Message::encode_to_vec).collect(), run: Box::new(run) }
 }

@@ -137,7 +137,7 @@ fn run(service: &Weak<Service>, jobs: &Receiver<Job>) {
 }
 
 /// Lowers this thread's priority, so that loading and watching never take processor time from scoring.
-fn yield_to_scoring(niceness: i32) {
+pub fn yield_to_scoring(niceness: i32) {
     // On Linux the nice value belongs to the calling thread.
     if let Err(error) = rustix::process::setpriority_process(None, niceness) {
         tracing::warn!(%error, "the thread for models keeps its priority");

@@ -15,7 +15,7 @@ use telltale_features::store::Store;
 use telltale_features::time::Timestamp;
 use telltale_features::vector::FeatureVector;
 use telltale_models::repository::{AuditLine, Step};
-use telltale_models::{Bundle, Calibrator, Lane, ModelScore, Rival, Role, Scores};
+use telltale_models::{BATCH, Bundle, Calibrator, ModelScore, Rival, Role, Scores};
 use telltale_policy::Ensemble;
 
 use super::compare::{Comparison, Pair};
@@ -194,8 +194,14 @@ pub fn run(service: &Weak<Service>) {
         if *service.draining.borrow() {
             return;
         }
-        if let Some(watched) = watched {
-            one(&service, &watched);
+        let mut waiting: Vec<Box<Watched>> = watched.into_iter().collect();
+        // What waits already comes along; nothing is waited for.
+        while !waiting.is_empty() && waiting.len() < BATCH {
+            let Ok(watched) = queue.try_recv() else { break };
+            waiting.push(watched);
+        }
+        for together in waiting.chunk_by(|one, other| Arc::ptr_eq(&one.force.bundle, &other.force.bundle)) {
+            batch(&service, together);
         }
     }
 }
@@ -209,17 +215,26 @@ fn newly_promoted(service: &Service) -> BTreeSet<String> {
     audit.unwrap_or_default().into_iter().filter(promoted).map(|line| line.model).collect()
 }
 
-fn one(service: &Service, watched: &Watched) {
+/// Transactions that were answered with the same models: each version scores them in one run.
+fn batch(service: &Service, together: &[Box<Watched>]) {
+    let Some(first) = together.first() else { return };
+    let probation: Vec<Vec<Arc<str>>> = together.iter().map(|_| service.models.shadows.probation()).collect();
+    let on_probation = |row: usize, model: &str| probation.get(row).is_some_and(|on| on.iter().any(|other| &**other == model));
+    let vectors: Vec<&FeatureVector> = together.iter().map(|watched| &watched.vector).collect();
+    let rivals = first.force.bundle.rivals(&vectors, service.watching_lane(), on_probation);
+    for (watched, rivals) in together.iter().zip(&rivals) {
+        one(service, watched, rivals);
+    }
+}
+
+fn one(service: &Service, watched: &Watched, rivals: &[Rival]) {
     let shadows = &service.models.shadows;
-    let probation = shadows.probation();
-    let on_probation = |model: &str| probation.iter().any(|other| &**other == model);
-    let rivals = watched.force.bundle.rivals(&watched.vector, Lane(service.lanes), on_probation);
-    learn(service, watched, &rivals);
+    learn(service, watched, rivals);
     let mut alarms = Vec::new();
     {
         let mut seen = shadows.seen.lock();
         times(&mut seen, watched, &mut alarms);
-        let pairs = compare(service, &mut seen, watched, &rivals, &mut alarms);
+        let pairs = compare(service, &mut seen, watched, rivals, &mut alarms);
         if !pairs.is_empty() {
             for label in seen.labels.score(&watched.id, pairs.clone(), service.engine.clock().now()) {
                 seen.label(&label, &pairs);

@@ -1,5 +1,7 @@
 //! Every RPC with every role, overrides pushed and kept, metrics and health.
 
+use telltale_proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+use telltale_proto::inference::{ModelInferRequest, ServerReadyRequest};
 use tonic::Code;
 use tonic::metadata::MetadataValue;
 use tonic_health::pb::HealthCheckRequest;
@@ -44,6 +46,7 @@ async fn every_rpc_knows_its_roles() {
     let mut health = tonic_health::pb::health_client::HealthClient::new(channel(running.scoring).await);
     let mut reflection = ServerReflectionClient::new(channel(running.admin).await);
     let mut models = v1::models_client::ModelsClient::new(channel(running.admin).await);
+    let mut inference = GrpcInferenceServiceClient::new(channel(running.scoring).await);
     let mut elsewhere = tonic::client::Grpc::new(channel(running.admin).await);
     let empty = || tokio_stream::iter(Vec::<v1::ScoreStreamRequest>::new());
     let entity = Some(v1::Entity { r#type: "address".to_owned(), id: "192.0.2.9".to_owned(), ..Default::default() });
@@ -66,6 +69,8 @@ async fn every_rpc_knows_its_roles() {
             code(models.compare_model(with(role, v1::CompareModelRequest::default())).await.map(drop)),
             code(models.promote_model(with(role, v1::PromoteModelRequest::default())).await.map(drop)),
             code(models.publish_model(with(role, v1::PublishModelRequest::default())).await.map(drop)),
+            code(inference.server_ready(with(role, ServerReadyRequest {})).await.map(drop)),
+            code(inference.model_infer(with(role, ModelInferRequest::default())).await.map(drop)),
             code(unknown(&mut elsewhere, with(role, ())).await),
         ];
         // There is no repository here: that is said only to who may ask.
@@ -74,12 +79,12 @@ async fn every_rpc_knows_its_roles() {
             Unimplemented as Not,
         };
         let wanted = match role {
-            "scorer" => [In, In, In, Yes, Yes, No, No, Yes, Yes, Yes, No, No, No, No, Not],
-            "viewer" => [No, No, No, No, Yes, No, Yes, Yes, Yes, Yes, Pre, Pre, No, No, Not],
-            "analyst" => [No, No, No, No, Yes, Yes, Yes, Yes, Yes, Yes, Pre, Pre, No, No, Not],
-            "operator" => [No, No, No, No, Yes, Yes, Yes, Yes, Yes, Yes, Pre, Pre, Pre, Pre, Not],
+            "scorer" => [In, In, In, Yes, Yes, No, No, Yes, Yes, Yes, No, No, No, No, Yes, In, Not],
+            "viewer" => [No, No, No, No, Yes, No, Yes, Yes, Yes, Yes, Pre, Pre, No, No, Yes, No, Not],
+            "analyst" => [No, No, No, No, Yes, Yes, Yes, Yes, Yes, Yes, Pre, Pre, No, No, Yes, In, Not],
+            "operator" => [No, No, No, No, Yes, Yes, Yes, Yes, Yes, Yes, Pre, Pre, Pre, Pre, Yes, In, Not],
             // Load balancers have no token: health alone is open to everybody.
-            _ => [Who, Who, Who, Who, Who, Who, Who, Who, Yes, Who, Who, Who, Who, Who, Who],
+            _ => [Who, Who, Who, Who, Who, Who, Who, Who, Yes, Who, Who, Who, Who, Who, Who, Who, Who],
         };
         assert_eq!(found, wanted, "{role}");
     }

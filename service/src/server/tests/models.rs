@@ -293,3 +293,31 @@ async fn a_label_that_overtakes_the_shadow_is_compared_all_the_same() {
     within("the label is joined", || std::future::ready(labels() == 1)).await;
     running.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shadow_that_falls_behind_catches_up_in_batches_and_compares_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = start(with_models(folder.path(), true)).await;
+    let mut admin = models(&running).await;
+    admin.set_shadow(v1::SetShadowRequest { model: "unusual".to_owned(), version: 2, ..Default::default() }).await.unwrap();
+    let mut calls = Vec::new();
+    for caller in 0..8_usize {
+        let mut scorer = client(&running).await;
+        calls.push(tokio::spawn(async move {
+            for step in 0..50 {
+                let tx = login(&format!("b{caller}-{step}"), &format!("198.51.100.{}", step % 20), &format!("user{caller}"));
+                score(&mut scorer, tx).await.unwrap();
+            }
+        }));
+    }
+    for call in calls {
+        call.await.unwrap();
+    }
+    let shadows = &running.service().models.shadows;
+    let compared = || shadows.comparison("unusual", 2).map_or(0, |compared| compared.transactions);
+    within("everything is compared", || std::future::ready(compared() == 400)).await;
+    let request = v1::CompareModelRequest { model: "unusual".to_owned(), version: 2 };
+    let found = admin.compare_model(request).await.unwrap().into_inner();
+    assert_eq!((found.agreed, found.errors, found.dropped), (400, 0, 0), "{found:?}");
+    running.stop().await.unwrap();
+}
