@@ -24,7 +24,10 @@ OPSET = 18
 
 
 class Autoencoder(nn.Module):
-    """float32 rows [n, features] → reconstruction error [n]: the mean square over the scaled features."""
+    """float32 rows [n, features] → reconstruction error [n]: the mean square over the scaled features.
+
+    Counts are heavy-tailed, so they are scaled as logarithms; an error of many squares would leave float32 no digits to agree in.
+    """
 
     middle: torch.Tensor
     spread: torch.Tensor
@@ -32,15 +35,16 @@ class Autoencoder(nn.Module):
     def __init__(self, learn: Rows) -> None:
         """Scales as these rows need it; the scale becomes part of the model."""
         super().__init__()
-        self.register_buffer("middle", torch.from_numpy(learn.mean(axis=0)))
-        self.register_buffer("spread", torch.from_numpy(learn.std(axis=0)))
+        logs = np.log1p(learn)
+        self.register_buffer("middle", torch.from_numpy(logs.mean(axis=0)))
+        self.register_buffer("spread", torch.from_numpy(logs.std(axis=0)))
         width = learn.shape[1]
         self.encode = nn.Sequential(nn.Linear(width, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, NARROW))
         self.decode = nn.Sequential(nn.Linear(NARROW, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, width))
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """The error of each row."""
-        scaled = (rows - self.middle) / self.spread
+        scaled = (torch.log1p(rows.clamp(min=0)) - self.middle) / self.spread
         return ((self.decode(self.encode(scaled)) - scaled) ** 2).mean(dim=1)
 
 

@@ -6,6 +6,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::allow_attributes))]
 
+mod batch;
 mod bundle;
 pub mod calibration;
 pub mod contain;
@@ -25,6 +26,7 @@ mod slot;
 mod state;
 pub mod table;
 
+pub use batch::Served;
 pub use bundle::{Bundle, Failure, Rival};
 pub use calibration::{CalibrationTable, Calibrator, CalibratorOptions, Finished};
 pub use error::ModelError;

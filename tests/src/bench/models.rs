@@ -1,4 +1,5 @@
-//! What a row costs: the shipped models in the scorer's process and in a worker, and an explanation of a row.
+//! What a row costs: the shipped models in the scorer's process and in a worker, and an explanation of a row; then every kind of model, and
+//! what a swap costs.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use telltale_models::contain::{Containment, Deadlines};
 use telltale_models::{Asked, Bundle, Lane, Repository, RuntimeOptions, Which};
 use tokio::time::Instant;
 
-use super::{Failure, Row, median};
+use super::{Failure, Row, kinds, median, swap};
 use crate::process::built;
 use crate::stand::shipped_models;
 
@@ -37,10 +38,13 @@ pub fn run(folder: &Path) -> Result<Vec<Row>, Failure> {
         }
         rows.push(Row::new(format!("{model}: reasons of a row"), per_reasons(&own, &vector), "µs").beside("a row", inside));
     }
+    rows.extend(kinds::run(folder)?);
+    rows.extend(swap::run(folder)?);
     Ok(rows)
 }
 
-fn load(root: &Path, schema: &Schema, contained: Which, folder: &Path) -> Result<Bundle, Failure> {
+/// How models are run here; what a worker needs lies in the folder.
+pub(super) fn options(contained: Which, folder: &Path) -> Result<RuntimeOptions, Failure> {
     let program = built("telltale")?;
     let containment =
         Containment { program, folder: folder.to_path_buf(), memory_bytes: 1 << 30, deadlines: Deadlines::default(), locked: true };
@@ -49,7 +53,11 @@ fn load(root: &Path, schema: &Schema, contained: Which, folder: &Path) -> Result
         options.library = library.into();
     }
     options.library = std::path::absolute(&options.library)?;
-    let bundle = Repository::open(root)?.load(schema, &options)?;
+    Ok(options)
+}
+
+fn load(root: &Path, schema: &Schema, contained: Which, folder: &Path) -> Result<Bundle, Failure> {
+    let bundle = Repository::open(root)?.load(schema, &options(contained, folder)?)?;
     match bundle.failures().first() {
         Some(failure) => Err(failure.reason.clone().into()),
         None => Ok(bundle),

@@ -1,12 +1,15 @@
 //! The native detectors on a matrix of other origin: `detectors ROWS.parquet SCORES.parquet SEED…` fits each kind once a seed on all rows
 //! and writes what it says of each row, one column `kind.seed`; higher is more unusual. `tests/adbench.py` sets it beside scikit-learn.
 
+use std::error::Error;
+use std::path::Path;
 use std::process::ExitCode;
 
 use telltale_models::forest::{Forest, Row};
 use telltale_models::table::{self, Column, Table};
-use telltale_tests::bench::Failure;
 use telltale_training::forest::{ForestOptions, fit};
+
+type Failure = Box<dyn Error>;
 
 /// What the reference has by default: trees, and rows a tree.
 const TREES: usize = 100;
@@ -47,7 +50,7 @@ fn run(rows: &str, scores: &str, seeds: &[u64]) -> Result<(), Failure> {
         }
     }
     let columns: Vec<_> = columns.iter().map(|(name, values)| (name.as_str(), Column::Numbers(values))).collect();
-    Ok(table::write(scores, &columns, &[])?)
+    Ok(table::write(Path::new(scores), &columns, &[])?)
 }
 
 /// The rows of all columns, in order of name, as a model reads them.
