@@ -14,7 +14,7 @@ CARGO := cargo
 BIN := target/release
 SEED ?= 1
 
-.PHONY: help setup setup-tests build run serve test soak bench eval train fuzz lint check-path check-features check-models proto-baseline clean
+.PHONY: help setup setup-tests build run serve test soak bench eval train train-torch fuzz lint check-path check-features check-models proto-baseline clean
 
 help: ## Lists the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -52,6 +52,10 @@ eval: setup build ## Detection on held-apart simulated traffic: target/eval/summ
 
 train: setup setup-tests build ## Regenerates the shipped models in models/default
 	@training/train.sh
+
+train-torch: ## Rebuilds the autoencoder of the tests with PyTorch, which is downloaded: gigabytes
+	@training/setup_python.sh requirements-torch.txt venv-torch
+	@target/venv-torch/bin/python training/build_autoencoder.py
 
 fuzz: ## Feeds random bytes to every parser for a while
 	@tests/fuzz.sh

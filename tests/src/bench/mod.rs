@@ -6,12 +6,14 @@ pub mod core;
 pub mod flood;
 pub mod forest;
 pub mod grpc;
+pub mod kinds;
 pub mod memory;
 pub mod models;
 pub mod proxy;
 pub mod redis;
 pub mod replay;
 mod rules;
+pub mod swap;
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! What a row costs: the shipped models in the scorer's process and in a worker, and an explanation of a row.
+//! What a row costs: the shipped models in the scorer's process and in a worker, and an explanation of a row; then every kind of model, and
+//! what a swap costs.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use telltale_models::{Asked, Bundle, Lane, Repository, RuntimeOptions, Scores, W
 use telltale_policy::{Ensemble, Policy};
 use tokio::time::Instant;
 
-use super::{Failure, Row, median};
+use super::{Failure, Row, kinds, median, swap};
 use crate::process::built;
 use crate::stand::shipped_models;
 
@@ -39,10 +40,13 @@ pub fn run(folder: &Path) -> Result<Vec<Row>, Failure> {
         }
         rows.push(Row::new(format!("{model}: reasons of a row"), per_reasons(&own, &vector, &policy), "µs").beside("a row", inside));
     }
+    rows.extend(kinds::run(folder)?);
+    rows.extend(swap::run(folder)?);
     Ok(rows)
 }
 
-fn load(root: &Path, schema: &Schema, contained: Which, folder: &Path) -> Result<Bundle, Failure> {
+/// How models are run here; what a worker needs lies in the folder.
+pub(super) fn options(contained: Which, folder: &Path) -> Result<RuntimeOptions, Failure> {
     let program = built("telltale")?;
     let containment =
         Containment { program, folder: folder.to_path_buf(), memory_bytes: 1 << 30, deadlines: Deadlines::default(), locked: true };
@@ -51,7 +55,11 @@ fn load(root: &Path, schema: &Schema, contained: Which, folder: &Path) -> Result
         options.library = library.into();
     }
     options.library = std::path::absolute(&options.library)?;
-    let bundle = Repository::open(root)?.load(schema, &options)?;
+    Ok(options)
+}
+
+fn load(root: &Path, schema: &Schema, contained: Which, folder: &Path) -> Result<Bundle, Failure> {
+    let bundle = Repository::open(root)?.load(schema, &options(contained, folder)?)?;
     match bundle.failures().first() {
         Some(failure) => Err(failure.reason.clone().into()),
         None => Ok(bundle),
