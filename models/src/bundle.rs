@@ -221,8 +221,6 @@ impl Bundle {
         scores
     }
 
-    }
-
     /// The same bundle with one version's calibration replaced: from then on its score counts. It is kept for a version that plays no
     /// part at present.
     ///
