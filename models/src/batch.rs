@@ -1,7 +1,7 @@
 //! Many rows at once, for whoever only watches or asks: rows enter, raw scores leave. What an action depends on never comes here: it is
 //! scored one row at a time, live and in replay alike.
 //!
-//! A forest gives the same bits either way. ONNX Runtime may pick other kernels for another number of rows: its scores of a batch are within
+//! What is native gives the same bits either way. ONNX Runtime may pick other kernels for another number of rows: its scores of a batch are within
 //! the tolerance of golden rows (1e-5, absolutely and as a share) of those of the row alone.
 
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use telltale_features::vector::{FeatureId, FeatureVector};
 use crate::Bundle;
 use crate::bundle::{Engine, Model, Rival};
 use crate::calibration::Meaning;
+use crate::repository::Kind;
 use crate::score::{Calibrated, Lane, ModelScore, Role};
 use crate::slot::{Loaded, Slot, Standing};
 
@@ -26,8 +27,8 @@ impl Engine {
     /// Rows of one run.
     const fn run(&self) -> usize {
         match self {
-            Self::Forest(_) | Self::Onnx(_) => BATCH,
             Self::Contained(_) => CONTAINED,
+            Self::Forest(_) | Self::Linear(_) | Self::HalfSpace(_) | Self::Onnx(_) => BATCH,
         }
     }
 
@@ -91,11 +92,11 @@ impl Served {
         self.0.version
     }
 
-    /// What runs it: `onnx` or `forest`.
+    /// What runs it, as manifests name it; whether in a worker is not told.
     pub fn kind(&self) -> &'static str {
-        match self.0.model.engine {
-            Engine::Forest(_) => "forest",
-            Engine::Onnx(_) | Engine::Contained(_) => "onnx",
+        match &self.0.model.engine {
+            Engine::Contained(_) => Kind::Onnx.name(),
+            engine => engine.kind(),
         }
     }
 

@@ -41,9 +41,11 @@ pub(crate) enum Engine {
 }
 
 impl Engine {
-    const fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Forest(_) => Kind::Forest.name(),
+            Self::Linear(linear) => linear.name(),
+            Self::HalfSpace(_) => Kind::HalfSpace.name(),
             Self::Onnx(_) => Kind::Onnx.name(),
             Self::Contained(_) => "onnx in a worker",
         }
