@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::allow_attributes))]
 
 mod bundle;
+mod bytes;
 pub mod calibration;
 pub mod contain;
 mod error;
@@ -14,12 +15,15 @@ mod explain;
 #[cfg(test)]
 mod exports_tests;
 pub mod forest;
+pub mod half_space;
 pub mod intake;
 pub mod judge;
+pub mod linear;
 mod loader;
 mod onnx;
 mod options;
 pub mod repository;
+pub mod scale;
 mod score;
 mod slot;
 mod state;
