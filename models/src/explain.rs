@@ -25,7 +25,7 @@ pub(crate) fn explain(loaded: &Loaded, vector: &FeatureVector, raw: f64, lane: L
     let model = &*loaded.model;
     let row = model.row(vector);
     let unusual = unusual(model, &row);
-    let mut falls = match &model.engine {
+    let mut falls = match loaded.engine() {
         Engine::Forest(forest) => forest_falls(forest, &row, &unusual, raw),
         Engine::Linear(linear) => {
             let (matrix, whole) = (replaced(&row, &unusual), linear.margin(&row));

@@ -5,6 +5,7 @@ mod answers;
 mod doors;
 mod kept;
 mod models;
+mod online;
 mod parity;
 
 use std::net::SocketAddr;
