@@ -9,7 +9,7 @@ use std::sync::Arc;
 use telltale_features::vector::{FeatureId, FeatureVector};
 
 use crate::Bundle;
-use crate::bundle::{Engine, Model, Rival};
+use crate::bundle::{Engine, Rival};
 use crate::calibration::Meaning;
 use crate::repository::Kind;
 use crate::score::{Calibrated, Lane, ModelScore, Role};
@@ -52,33 +52,28 @@ fn finite(raw: f64) -> Result<f64, String> {
     if raw.is_finite() { Ok(raw) } else { Err(format!("the score is {raw}")) }
 }
 
-impl Model {
+impl Loaded {
     /// The raw scores of rows of feature values, each as wide as the model's inputs.
     fn raws<'a, I: Iterator<Item = f64>>(&self, rows: impl Iterator<Item = I> + 'a, lane: Lane) -> Raws {
-        let (mut raws, mut matrix, mut held) = (Vec::new(), Vec::new(), 0);
+        let (engine, mut raws, mut matrix, mut held) = (self.engine(), Vec::new(), Vec::new(), 0);
         for row in rows {
-            matrix.extend(self.fill(row));
+            matrix.extend(self.model.fill(row));
             held += 1;
-            if held == self.engine.run() {
-                raws.extend(self.engine.one_run(&matrix, held, lane));
+            if held == engine.run() {
+                raws.extend(engine.one_run(&matrix, held, lane));
                 matrix.clear();
                 held = 0;
             }
         }
         if held > 0 {
-            raws.extend(self.engine.one_run(&matrix, held, lane));
+            raws.extend(engine.one_run(&matrix, held, lane));
         }
         raws
     }
 
-    fn raws_of(&self, vectors: &[&FeatureVector], lane: Lane) -> Raws {
-        self.raws(vectors.iter().map(|vector| self.inputs.iter().map(|input| vector.get(input.feature))), lane)
-    }
-}
-
-impl Loaded {
     fn scores(&self, vectors: &[&FeatureVector], lane: Lane, role: Role) -> Vec<Result<ModelScore, String>> {
-        self.model.raws_of(vectors, lane).into_iter().map(|raw| raw.map(|raw| self.part(raw, role))).collect()
+        let rows = vectors.iter().map(|vector| self.model.inputs.iter().map(|input| vector.get(input.feature)));
+        self.raws(rows, lane).into_iter().map(|raw| raw.map(|raw| self.part(raw, role))).collect()
     }
 }
 
@@ -94,7 +89,7 @@ impl Served {
 
     /// What runs it, as manifests name it; whether in a worker is not told.
     pub fn kind(&self) -> &'static str {
-        match &self.0.model.engine {
+        match self.0.engine() {
             Engine::Contained(_) => Kind::Onnx.name(),
             engine => engine.kind(),
         }
@@ -125,7 +120,7 @@ impl Served {
     /// becomes what the manifest says. Of a row without a score, why.
     pub fn raws(&self, values: &[f64], lane: Lane) -> Vec<Result<f64, String>> {
         let width = self.0.model.inputs.len().max(1);
-        self.0.model.raws(values.chunks(width).map(|row| row.iter().copied()), lane)
+        self.0.raws(values.chunks(width).map(|row| row.iter().copied()), lane)
     }
 }
 

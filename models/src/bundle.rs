@@ -10,7 +10,7 @@ use crate::ModelError;
 use crate::calibration::CalibrationTable;
 use crate::contain::Contained;
 use crate::forest::{Forest, Row};
-use crate::half_space::HalfSpace;
+use crate::half_space::{HalfSpace, Shape};
 use crate::linear::Linear;
 use crate::loader::ModelState;
 use crate::onnx::Onnx;
@@ -134,6 +134,8 @@ pub struct Bundle {
     failures: Vec<Failure>,
     /// Every calibration made on this site, by model and version: a version that comes back keeps its own.
     calibrations: BTreeMap<(Arc<str>, u32), Arc<CalibrationTable>>,
+    /// The latest profile made on this site of every online version.
+    profiles: BTreeMap<(Arc<str>, u32), Arc<[u8]>>,
 }
 
 impl Bundle {
@@ -143,7 +145,7 @@ impl Bundle {
     }
 
     pub(crate) fn new(slots: Vec<Slot>, failures: Vec<Failure>) -> Self {
-        Self { slots, failures, calibrations: BTreeMap::new() }
+        Self { slots, failures, calibrations: BTreeMap::new(), profiles: BTreeMap::new() }
     }
 
     /// Models that could not be loaded.
@@ -183,6 +185,27 @@ impl Bundle {
         self.calibrations.iter().map(|((model, version), table)| (&**model, *version, &**table))
     }
 
+    /// The latest profile made on this site of every online version, as bytes.
+    pub fn profiles(&self) -> impl Iterator<Item = (&str, u32, &[u8])> {
+        self.profiles.iter().map(|((model, version), profile)| (&**model, *version, &**profile))
+    }
+
+    /// Whether any loaded version learns from what it scores.
+    pub fn has_online(&self) -> bool {
+        self.online().next().is_some()
+    }
+
+    /// Every loaded version that learns from what it scores, with what makes its row of a vector.
+    pub(crate) fn online(&self) -> impl Iterator<Item = (&Arc<str>, u32, &Shape, impl Fn(&FeatureVector) -> Vec<f32>)> {
+        self.slots.iter().flat_map(Slot::loaded).filter_map(|loaded| match &loaded.model.engine {
+            Engine::HalfSpace(trees) => {
+                let row = |vector: &FeatureVector| loaded.model.row(vector).to_vec();
+                Some((&loaded.name, loaded.version, &**trees.shape(), row))
+            }
+            _ => None,
+        })
+    }
+
     /// The versions in shadow or on trial that have no calibration yet.
     pub fn uncalibrated_rivals(&self) -> impl Iterator<Item = (Arc<str>, u32)> {
         let rivals = self.slots.iter().flat_map(|slot| slot.shadows.iter().chain(slot.canary.as_ref().map(|trial| &trial.loaded)));
@@ -200,7 +223,7 @@ impl Bundle {
 
     /// What runs a loaded version, as manifests name it; one that runs in a worker process is told apart. `None` when it is not loaded.
     pub fn kind(&self, model: &str, version: u32) -> Option<&'static str> {
-        self.version(model, version).map(|loaded| loaded.model.engine.kind())
+        self.version(model, version).map(|loaded| loaded.engine().kind())
     }
 
     /// Whether a loaded version has a calibration; `None` when it is not loaded.
@@ -246,8 +269,21 @@ impl Bundle {
         Ok(bundle)
     }
 
-    /// This bundle with one model as the other has it: what was built aside comes into force. Calibrations that were finished in the
-    /// meantime hold.
+    /// The same bundle with one online version's profile replaced. It is kept for a version that plays no part at present.
+    ///
+    /// # Errors
+    /// [`ModelError::Data`] when no such model is loaded, or the bytes are no profile of it.
+    pub fn with_profile(&self, model: &str, version: u32, profile: Arc<[u8]>) -> Result<Self, ModelError> {
+        let mut bundle = self.clone();
+        let slot = bundle.slots.iter_mut().find(|slot| &*slot.name == model);
+        let slot = slot.ok_or_else(|| ModelError::Data(format!("model `{model}` is not loaded: its profile cannot be set")))?;
+        slot.loaded_mut().filter(|loaded| loaded.version == version).try_for_each(|loaded| loaded.renew(&profile))?;
+        bundle.profiles.insert((Arc::clone(&slot.name), version), profile);
+        Ok(bundle)
+    }
+
+    /// This bundle with one model as the other has it: what was built aside comes into force. Calibrations and profiles that were
+    /// finished in the meantime hold.
     #[must_use]
     pub fn adopting(&self, built: &Self, model: &str) -> Self {
         let mut slot = built.slot(model).cloned();
@@ -255,6 +291,9 @@ impl Bundle {
             if let Some(table) = self.site_calibration(model, loaded.version).filter(|_| !loaded.is_calibrated()) {
                 loaded.standing = Standing::Calibrated(table);
             }
+            // It fitted this version before, which never changes.
+            let renewed = self.site_profile(model, loaded.version).map_or(Ok(()), |profile| loaded.renew(&profile));
+            debug_assert!(renewed.is_ok(), "a profile that was in force does not fit its version");
         }
         self.with_slot(model, slot)
     }
@@ -262,6 +301,11 @@ impl Bundle {
     /// The calibration made on this site for a version.
     pub(crate) fn site_calibration(&self, model: &str, version: u32) -> Option<Arc<CalibrationTable>> {
         self.calibrations.get(&(Arc::from(model), version)).cloned()
+    }
+
+    /// The latest profile made on this site for a version.
+    pub(crate) fn site_profile(&self, model: &str, version: u32) -> Option<Arc<[u8]>> {
+        self.profiles.get(&(Arc::from(model), version)).cloned()
     }
 
     /// The same bundle with one model's slot replaced; `None` takes the model out.

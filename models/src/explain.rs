@@ -107,7 +107,7 @@ impl Word<'_> {
         let mut fall = |input: usize, raw: f64| Fall { input, risk: before - self.risk_at(&mut scratch, raw), raw: self.raw - raw };
         let row = model.row(vector);
         let unusual = unusual(model, &row);
-        let mut falls: Vec<Fall> = match &model.engine {
+        let mut falls: Vec<Fall> = match loaded.engine() {
             Engine::Forest(forest) => forest_falls(forest, &row, &unusual, &mut fall),
             engine => match engine.raws(replaced(&row, &unusual), unusual.len(), asked.lane) {
                 Ok(scores) => unusual.iter().zip(scores).map(|((input, _), raw)| fall(*input, raw)).collect(),

@@ -257,7 +257,9 @@ impl Loader {
         };
         let table = if self.options.shipped_calibration { shipped.or(site) } else { site };
         let standing = table.map_or(Standing::Calibrating { need: self.options.calibration_rows }, Standing::Calibrated);
-        Ok(Loaded { name: Arc::clone(name), version, model, standing })
+        let mut loaded = Loaded { name: Arc::clone(name), version, model, standing, renewed: None };
+        before.site_profile(name, version).map_or(Ok(()), |profile| loaded.renew(&profile))?;
+        Ok(loaded)
     }
 
     /// A version in memory: the one that is there, or loaded, checked, probed and warmed.

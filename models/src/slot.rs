@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use telltale_features::vector::FeatureVector;
 
-use crate::bundle::Model;
+use crate::ModelError;
+use crate::bundle::{Engine, Model};
 use crate::calibration::CalibrationTable;
 use crate::loader::ModelState;
 use crate::repository::Fallback;
@@ -24,6 +25,8 @@ pub(crate) struct Loaded {
     pub(crate) version: u32,
     pub(crate) model: Arc<Model>,
     pub(crate) standing: Standing,
+    /// An online model with the latest profile that this site made for it; the version's own stays in `model`.
+    pub(crate) renewed: Option<Engine>,
 }
 
 /// A version that counts for some of the entities.
@@ -92,8 +95,21 @@ impl Loaded {
         let known = asked.absent.iter().find(|absent| absent.version == self.version && absent.model == self.name);
         match known {
             Some(absent) => Err(absent.problem.clone()),
-            None => self.model.engine.raw(&self.model.row(vector), asked.lane),
+            None => self.engine().raw(&self.model.row(vector), asked.lane),
         }
+    }
+
+    /// What runs it now.
+    pub(crate) fn engine(&self) -> &Engine {
+        self.renewed.as_ref().unwrap_or(&self.model.engine)
+    }
+
+    /// Puts a profile of this site in force; a model that learns nothing stays as it is.
+    pub(crate) fn renew(&mut self, profile: &[u8]) -> Result<(), ModelError> {
+        if let Engine::HalfSpace(trees) = &self.model.engine {
+            self.renewed = Some(Engine::HalfSpace(Arc::new(trees.with(profile)?)));
+        }
+        Ok(())
     }
 
     pub(crate) fn is_calibrated(&self) -> bool {

@@ -74,7 +74,7 @@ fn changed(loaded: &Loaded, vector: &FeatureVector, changes: &[Change], asked: &
         return Ok(Default::default());
     }
     let rows = read.len();
-    let raws = model.engine.raws(matrix, rows, asked.lane);
+    let raws = loaded.engine().raws(matrix, rows, asked.lane);
     let raws =
         raws.and_then(|raws| if raws.iter().all(|raw| raw.is_finite()) { Ok(raws) } else { Err("a score is not finite".to_owned()) });
     raws.map(|raws| (read, raws)).map_err(|problem| Absent { model: loaded.name.clone(), version: loaded.version, problem })

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use telltale_features::schema::{Schema, Templates};
 use telltale_features::store::Sequence;
 use telltale_features::yaml::Problems;
-use telltale_models::{Bundle, CalibrationTable, Loader, ModelState};
+use telltale_models::{Bundle, CalibrationTable, Loader, ModelState, half_space};
 use telltale_policy::{Mode, Overrides, Policy};
 use telltale_proto::journal::v1::{Changed, DecisionChanged, TemplateChanged, journal_record::Kind};
 use telltale_proto::v1;
@@ -227,6 +227,17 @@ pub fn calibration_record(model: &str, version: u32, table: &CalibrationTable, a
     })
 }
 
+/// The record of an online version's profile.
+pub fn profile_record(model: &str, version: u32, profile: &[u8], author: &str) -> Kind {
+    Kind::Changed(Changed {
+        what: "profile".to_owned(),
+        name: format!("{model}:{version}"),
+        digest: half_space::digest(profile),
+        content: profile.to_vec().into(),
+        author: author.to_owned(),
+    })
+}
+
 /// Repeats a recorded change; `None` when it changes nothing here.
 ///
 /// # Errors
@@ -242,10 +253,17 @@ pub fn apply_change(force: &InForce, change: &Changed, schema: &Schema) -> Resul
             Ok(Some(force.with_policy(Arc::new(policy), Arc::new(source))))
         }
         "calibration" => {
-            let (model, version) = change.name.split_once(':').ok_or_else(|| format!("`{}` is no `model:version`", change.name))?;
-            let version = version.parse().map_err(|_| format!("`{version}` is no version"))?;
+            let (model, version) = model_and_version(change)?;
             let table = table_from_json(&change.content)?;
             let bundle = force.bundle.with_calibration(model, version, table).map_err(|error| error.to_string())?;
+            Ok(Some(force.with_bundle(bundle)))
+        }
+        "profile" => {
+            let (model, version) = model_and_version(change)?;
+            if half_space::digest(&change.content) != change.digest {
+                return Err(format!("its digest was {}, that of its content is another", change.digest));
+            }
+            let bundle = force.bundle.with_profile(model, version, change.content.to_vec().into()).map_err(|error| error.to_string())?;
             Ok(Some(force.with_bundle(bundle)))
         }
         "model" => {
@@ -262,6 +280,11 @@ pub fn apply_change(force: &InForce, change: &Changed, schema: &Schema) -> Resul
         }
         _ => Ok(None),
     }
+}
+
+fn model_and_version(change: &Changed) -> Result<(&str, u32), String> {
+    let (model, version) = change.name.split_once(':').ok_or_else(|| format!("`{}` is no `model:version`", change.name))?;
+    Ok((model, version.parse().map_err(|_| format!("`{version}` is no version"))?))
 }
 
 fn table_from_json(content: &[u8]) -> Result<CalibrationTable, String> {

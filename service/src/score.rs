@@ -20,6 +20,7 @@ use telltale_features::store::any::AnyStore;
 use telltale_features::store::{Claim, Happening, History, Moment, Order, Sequence, Store};
 use telltale_features::time::{Clock, Timestamp};
 use telltale_features::vector::FeatureVector;
+use telltale_models::half_space::Renewed;
 use telltale_models::{Absent, Asked, Attribution, Calibrated, Calibrator, CalibratorOptions, Finished, Lane, Scores};
 use telltale_policy::{Combined, Decision};
 use telltale_proto::journal::v1::{self as journal, journal_record::Kind};
@@ -364,6 +365,17 @@ impl<S: Store> Engine<S> {
         self.change(order, |force, _| {
             let (bundle, record) = calibration_change(force, finished)?;
             Some((force.with_bundle(bundle), record))
+        });
+    }
+
+    /// A window of an online model is full: it scores by the new profile from now on.
+    pub fn renewed(&self, renewed: &Renewed, order: Order<'_>) {
+        let Renewed { model, version, profile } = renewed;
+        self.change(order, |force, _| {
+            let bundle = force.bundle.with_profile(model, *version, Arc::clone(profile));
+            let bundle = bundle.inspect_err(|error| tracing::warn!(%model, %error, "profile dropped")).ok()?;
+            tracing::info!(%model, version, bytes = profile.len(), "a new profile");
+            Some((force.with_bundle(bundle), in_force::profile_record(model, *version, profile, "telltale")))
         });
     }
 

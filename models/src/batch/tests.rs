@@ -93,10 +93,12 @@ fn onnx_models_score_rows_together_as_rows_alone() {
         let model = Model { engine, inputs: load::inputs(Path::new(""), &draft.manifest, &index).unwrap() };
         let columns: Vec<_> = draft.manifest.inputs.iter().map(|input| table.numbers(&input.name).unwrap()).collect();
         let row = |at: usize| columns.iter().map(move |column| column[at]);
-        let together = model.raws((0..500).map(row), Lane(0));
+        let (called, standing) = (Arc::from(name), Standing::Calibrating { need: 1 });
+        let loaded = Loaded { name: called, version: 1, model: Arc::new(model), standing, renewed: None };
+        let together = loaded.raws((0..500).map(row), Lane(0));
         let (mut furthest, mut other_bits) = (0.0_f64, 0);
         for (at, raw) in together.iter().enumerate() {
-            let (raw, alone) = (raw.clone().unwrap(), model.engine.raw(&model.fill(row(at)), Lane(0)).unwrap());
+            let (raw, alone) = (raw.clone().unwrap(), loaded.engine().raw(&loaded.model.fill(row(at)), Lane(0)).unwrap());
             other_bits += u32::from(raw.to_bits() != alone.to_bits());
             furthest = furthest.max((raw - alone).abs() / (1.0 + alone.abs()));
         }

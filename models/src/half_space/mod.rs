@@ -8,6 +8,7 @@
 
 pub mod file;
 mod profile;
+mod windows;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use crate::ModelError;
 use crate::scale::{MAX_INPUTS, Scale};
 
 pub use profile::Profile;
+pub use windows::{Renewed, Windows, digest};
 
 /// Most trees.
 pub const MAX_TREES: u16 = 1024;
@@ -167,6 +169,15 @@ impl HalfSpace {
     /// Number of inputs.
     pub fn inputs(&self) -> usize {
         self.shape.scales.len()
+    }
+
+    /// The same trees with another profile.
+    ///
+    /// # Errors
+    /// [`ModelError::Data`] when the bytes are no profile of these trees.
+    pub fn with(&self, profile: &[u8]) -> Result<Self, ModelError> {
+        let profile = file::decode_profile(&self.shape, profile).map_err(ModelError::Data)?;
+        Self::new(Arc::clone(&self.shape), &profile)
     }
 
     /// What the trees are drawn from.

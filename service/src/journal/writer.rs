@@ -162,12 +162,12 @@ impl Writer {
     }
 
     /// Keeps the latest state of everything that verdicts depend on: the preamble of the next file, under sequence 0. The keys give
-    /// the order in which a replay can repeat it: models before their calibrations, the epoch that names all of it last.
+    /// the order in which a replay can repeat it: models before their calibrations and profiles, the epoch that names all of it last.
     fn remember(&mut self, record: &JournalRecord) {
         let (key, stands) = match &record.kind {
             Some(Kind::Changed(changed)) => match changed.what.as_str() {
                 "model" => (format!("3 model {}", changed.name), true),
-                "calibration" => (format!("4 calibration {}", changed.name), true),
+                what @ ("calibration" | "profile") => (format!("4 {what} {}", changed.name), true),
                 what => (format!("2 {what}"), true),
             },
             Some(Kind::Decision(change)) => {

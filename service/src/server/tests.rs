@@ -7,6 +7,7 @@ mod hints;
 mod inference;
 mod kept;
 mod models;
+mod online;
 mod parity;
 
 use std::net::SocketAddr;

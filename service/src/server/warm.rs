@@ -18,7 +18,7 @@ use telltale_proto::v1;
 use super::{ServeError, ServeOptions, Service, templates};
 use crate::config::Config;
 use crate::convert;
-use crate::in_force::{InForce, calibration_record, model_record, policy_record};
+use crate::in_force::{InForce, calibration_record, model_record, policy_record, profile_record};
 use crate::journal::{JournalOptions, files};
 use crate::replay::{self, Format, Output, ReplayOptions, Resume};
 use crate::score::Engine;
@@ -133,6 +133,9 @@ fn describe(engine: &Engine, force: &InForce) {
     }
     for (model, version, table) in force.bundle.calibrations() {
         journal.state(calibration_record(model, version, table, "start"));
+    }
+    for (model, version, profile) in force.bundle.profiles() {
+        journal.state(profile_record(model, version, profile, "start"));
     }
     for ruling in force.overrides.iter() {
         let decision = Some(convert::override_to_proto(ruling, None, &engine.schema));

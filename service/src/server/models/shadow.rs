@@ -14,6 +14,7 @@ use telltale_features::entity::Subjects;
 use telltale_features::store::Store;
 use telltale_features::time::Timestamp;
 use telltale_features::vector::FeatureVector;
+use telltale_models::half_space::Windows;
 use telltale_models::repository::{AuditLine, Step};
 use telltale_models::{BATCH, Bundle, Calibrator, ModelScore, Rival, Role, Scores};
 use telltale_policy::Ensemble;
@@ -57,6 +58,8 @@ pub struct Shadows {
     /// Whether a new champion is still compared with what was before it.
     on_probation: AtomicBool,
     calibrator: Mutex<Calibrator>,
+    /// What online models learn from.
+    windows: Mutex<Windows>,
     seen: Mutex<Seen>,
     /// How much longer than its champion's the rows of a version may take, microseconds.
     slower_us: f64,
@@ -85,6 +88,7 @@ impl Shadows {
             dropped: AtomicU64::new(0),
             on_probation: AtomicBool::new(false),
             calibrator: Mutex::new(Calibrator::empty(engine.calibrator_options().clone())),
+            windows: Mutex::new(Windows::new(engine.calibrator_options().clone())),
             seen: Mutex::default(),
             slower_us: slower_us as f64,
         }
@@ -93,7 +97,8 @@ impl Shadows {
     /// Takes note of an answered transaction, if anything watches. Never waits.
     pub fn watch(&self, scored: &Scored) {
         let scores = &scored.assessed.scores;
-        let wanted = scored.force.bundle.has_rivals() || !scores.absent.is_empty() || self.on_probation.load(Ordering::Relaxed);
+        let bundle = &scored.force.bundle;
+        let wanted = bundle.has_rivals() || !scores.absent.is_empty() || self.on_probation.load(Ordering::Relaxed) || bundle.has_online();
         if !wanted {
             return;
         }
@@ -248,13 +253,18 @@ fn one(service: &Service, watched: &Watched, rivals: &[Rival]) {
     }
 }
 
-/// Lets versions in shadow or on trial learn what their scores mean on this site.
+/// Lets online models learn, and versions in shadow or on trial what their scores mean on this site.
 fn learn(service: &Service, watched: &Watched, rivals: &[Rival]) {
     let parts = rivals.iter().filter(|rival| rival.role != Role::Champion).filter_map(|rival| rival.score.clone().ok()).collect();
     let scores = Scores { parts, ..Scores::default() };
     let finished = service.models.shadows.calibrator.lock().offer(&scores, &watched.subjects, watched.ruled);
     for finished in finished {
         service.engine.calibrated(&finished, service.engine.live());
+    }
+    let told = (&watched.subjects, watched.ruled);
+    let renewed = service.models.shadows.windows.lock().offer(&watched.force.bundle, &watched.vector, told);
+    for renewed in renewed {
+        service.engine.renewed(&renewed, service.engine.live());
     }
 }
 

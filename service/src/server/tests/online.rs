@@ -1,0 +1,95 @@
+//! An online model: windows of the site's own traffic become profiles, each a journalled change, and a replay follows them.
+
+use telltale_models::half_space::{HalfSpace, Profile, Shape, file};
+use telltale_models::repository::{Draft, FeatureIndex, GoldenRows, Input, Kind, Manifest, Missing, Output, Training};
+use telltale_models::scale::Scale;
+use telltale_models::{CalibrationTable, Repository, calibration::Meaning};
+
+use super::parity::replayed_with;
+use super::*;
+
+const FEATURES: [&str; 3] = ["address.requests_1m", "address.requests_10m", "user.requests_10m"];
+const WINDOW: u32 = 32;
+
+/// A repository with half-space trees that have seen only empty rows.
+fn repository(folder: &Path) -> std::path::PathBuf {
+    let root = folder.join("models");
+    let index = FeatureIndex::of(&telltale_features::schema::Schema::shipped());
+    let shape = Shape { scales: vec![Scale { centre: 0.0, width: 1.0 }; 3], seed: 5, trees: 10, depth: 8, window: WINDOW };
+    let profile = Profile::of(&shape, &[[0.0_f32; 3]; 32]).unwrap();
+    let model = file::encode(&shape, &profile).unwrap();
+    let raw = HalfSpace::new(Arc::new(shape), &profile).unwrap().score(&[1.0; 3]);
+    let input = |name: &&str| Input {
+        name: (*name).to_owned(),
+        hash: index.hash(name).unwrap(),
+        usual: 0.0,
+        spread: 1.0,
+        missing: Missing::default(),
+    };
+    let manifest = Manifest {
+        kind: Kind::HalfSpace,
+        description: "a test".to_owned(),
+        licence: "Apache-2.0".to_owned(),
+        origin: Default::default(),
+        output: Output::default(),
+        training: Training::default(),
+        files: Default::default(),
+        metrics: Default::default(),
+        inputs: FEATURES.iter().map(input).collect(),
+    };
+    let calibration = CalibrationTable::new(Meaning::PValue, 100, vec![(0.0, 1.0), (1.0, 0.01)]).ok();
+    let golden = GoldenRows { inputs: vec![vec![1.0]; 3], raw: vec![raw] };
+    let repository = Repository::create(&root).unwrap();
+    repository.publish("stream", Draft { manifest, model, calibration, golden, report: "{}".to_owned() }).unwrap();
+    repository.promote("stream", 1).unwrap();
+    root
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn profiles_come_into_force_by_record_and_a_replay_and_a_restart_follow_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = repository(folder.path());
+    let with_model = || {
+        let mut config = config(folder.path());
+        config.models.path = Some(root.clone());
+        config.models.shipped_calibration = true;
+        config.policy.mode = Some("off".to_owned());
+        config
+    };
+    let running = start(with_model()).await;
+    let mut scorer = client(&running).await;
+    let profile = |running: &Running| {
+        let bundle = running.service().engine.in_force().bundle.clone();
+        bundle.profiles().next().map(|(model, version, profile)| (model.to_owned(), version, profile.to_vec()))
+    };
+    let (mut raws, mut profiles) = (Vec::new(), std::collections::BTreeSet::new());
+    for at in 0..120_u32 {
+        // Different actors that behave alike: none gives more than one row of a window.
+        let tx = login(&format!("o{at}"), &format!("198.51.{}.{}", at % 100, at % 250), &format!("user{at}"));
+        raws.push(score(&mut scorer, tx).await.unwrap().models[0].raw);
+        profiles.extend(profile(&running));
+        // The queue of what only watches is worked off beside: leave it room, so that windows fill while traffic flows.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    for _ in 0..500 {
+        profiles.extend(profile(&running));
+        if !profiles.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(!profiles.is_empty(), "no window became a profile");
+    let last = score(&mut scorer, login("last", "198.51.100.251", "userlast")).await.unwrap().models[0].raw;
+    assert!(last < raws[0], "what is ordinary here scores as before: {last}, at first {}", raws[0]);
+    let in_force = profile(&running).unwrap();
+    running.stop().await.unwrap();
+
+    for threads in [1, 2] {
+        let (summary, _, _) = replayed_with(folder.path(), with_model(), threads);
+        let compared = summary.compared.unwrap();
+        assert_eq!((compared.decisions, compared.different_vectors, compared.different_decisions), (121, 0, 0), "{compared:?}");
+    }
+    let again = start(with_model()).await;
+    assert_eq!(profile(&again), Some(in_force), "a restart keeps what was learnt");
+    again.stop().await.unwrap();
+}
