@@ -56,13 +56,15 @@ fn a_version_is_served_in_whatever_part_and_scores_as_for_a_verdict() {
     assert_eq!(bundle.served("odd", None).unwrap().version(), 2);
     assert!(bundle.served("odd", Some(4)).is_none() && bundle.served("even", None).is_none() && bundle.loaded("even").is_empty());
     let served = bundle.served("odd", Some(2)).unwrap();
-    assert_eq!((served.kind(), served.inputs().count(), served.meaning()), ("forest", 4, None));
+    assert_eq!((served.kind(), served.inputs().count(), served.meaning()), ("forest", 4, Some(Meaning::PValue)));
     let vectors = vectors(100);
     let values: Vec<f64> = vectors.iter().flat_map(|vector| vector.values.to_vec()).collect();
     let raws = served.raws(&values, Lane(0));
     assert_eq!(raws.len(), 100);
     for (raw, vector) in raws.into_iter().zip(&vectors) {
-        assert_eq!(raw.unwrap().to_bits(), bundle.score(vector, Lane(0)).parts[0].raw.to_bits());
+        let (raw, part) = (raw.unwrap(), bundle.score(vector, Lane(0)).parts.remove(0));
+        assert_eq!(raw.to_bits(), part.raw.to_bits());
+        assert_eq!(served.calibrated(raw).map(Calibrated::PValue), Some(part.calibrated));
     }
 }
 
