@@ -79,11 +79,11 @@ fn conditions_of_models_are_checked() {
     let schema = Schema::shipped();
     let risk = "risk:\n  alert: 40\n  probability: [[0.0, 0]]\n  p_value: [[0.0, 60]]\n";
     let cases = [
-        ("  combine: most\n", 5, "`independent`, `max`, `sum`, `mean`"),
+        ("  combine: most\n", 5, "independent, max, sum, mean"),
         ("  models: {a: {when: 'http.rout == \"/\"'}}\n", 5, "http.route"),
         ("  models: {a: {when: 'address.requests_1m > 3.0'}}\n", 5, "fields of the transaction and no features"),
         ("  models: {a: {when: 'risk > 3.0'}}\n", 5, "fields of the transaction and no features"),
-        ("  models: {a: {when: 'http.route'}}\n", 5, "bool"),
+        ("  models: {a: {when: 'http.route'}}\n", 5, "true or false"),
         ("  models: {a: {wehn: 'true'}}\n", 5, "did you mean `when`"),
     ];
     for (text, at, part) in cases {
