@@ -10,6 +10,8 @@ use crate::ModelError;
 use crate::calibration::CalibrationTable;
 use crate::contain::Contained;
 use crate::forest::{Forest, Row};
+use crate::half_space::HalfSpace;
+use crate::linear::Linear;
 use crate::loader::ModelState;
 use crate::onnx::Onnx;
 use crate::repository::ModelPolicy;
@@ -32,6 +34,8 @@ pub(crate) type Values = SmallVec<[f32; 128]>;
 #[derive(Clone)]
 pub(crate) enum Engine {
     Forest(Arc<Forest>),
+    Linear(Arc<Linear>),
+    HalfSpace(Arc<HalfSpace>),
     Onnx(Arc<Onnx>),
     Contained(Arc<Contained>),
 }
@@ -41,6 +45,8 @@ impl Engine {
     pub(crate) fn raw(&self, row: &[f32], lane: Lane) -> Result<f64, String> {
         let raw = match self {
             Self::Forest(forest) => forest.score(&Row::new(row)),
+            Self::Linear(linear) => linear.score(row),
+            Self::HalfSpace(trees) => trees.score(row),
             Self::Onnx(onnx) => onnx.score(row, lane)?,
             Self::Contained(contained) => contained.score(row, lane)?,
         };
@@ -49,11 +55,11 @@ impl Engine {
 
     /// The raw scores of some rows, in one run where the model allows it.
     pub(crate) fn raws(&self, matrix: Vec<f32>, rows: usize, lane: Lane) -> Result<Vec<f64>, String> {
+        let rows_of = || matrix.chunks((matrix.len() / rows.max(1)).max(1));
         match self {
-            Self::Forest(forest) => {
-                let width = (matrix.len() / rows.max(1)).max(1);
-                Ok(matrix.chunks(width).map(|row| forest.score(&Row::new(row))).collect())
-            }
+            Self::Forest(forest) => Ok(rows_of().map(|row| forest.score(&Row::new(row))).collect()),
+            Self::Linear(linear) => Ok(rows_of().map(|row| linear.score(row)).collect()),
+            Self::HalfSpace(trees) => Ok(rows_of().map(|row| trees.score(row)).collect()),
             Self::Onnx(onnx) => onnx.scores(&matrix, rows, lane),
             Self::Contained(_) if rows == 0 => Ok(Vec::new()),
             Self::Contained(contained) => contained.scores(matrix, rows, lane),

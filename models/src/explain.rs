@@ -1,7 +1,8 @@
 //! Reasons that are true: a scored row enters, the features that raised its score leave, each verified by scoring the row without it.
 //!
-//! A forest's candidates come from path attribution (how much each input shortened the path); an ONNX model is asked once, in one batch,
-//! about the row with each input at its usual value in turn.
+//! A forest's candidates come from path attribution (how much each input shortened the path); every other model is asked once, in one
+//! batch, about the row with each input at its usual value in turn. A logistic model is asked for its log-odds: where the probability is
+//! 1 to the last digit, no single input changes it.
 
 use telltale_features::vector::FeatureVector;
 
@@ -26,6 +27,11 @@ pub(crate) fn explain(loaded: &Loaded, vector: &FeatureVector, raw: f64, lane: L
     let unusual = unusual(model, &row);
     let mut falls = match &model.engine {
         Engine::Forest(forest) => forest_falls(forest, &row, &unusual, raw),
+        Engine::Linear(linear) => {
+            let (matrix, whole) = (replaced(&row, &unusual), linear.margin(&row));
+            let margins = matrix.chunks(row.len().max(1)).map(|row| linear.margin(row));
+            unusual.iter().zip(margins).map(|((input, _), margin)| (*input, whole - margin)).collect()
+        }
         engine => match engine.raws(replaced(&row, &unusual), unusual.len(), lane) {
             Ok(scores) => unusual.iter().zip(scores).map(|((input, _), score)| (*input, raw - score)).collect(),
             Err(problem) => return Err(Absent { model: loaded.name.clone(), version: loaded.version, problem }),

@@ -8,6 +8,7 @@
 
 mod batch;
 mod bundle;
+mod bytes;
 pub mod calibration;
 pub mod contain;
 mod error;
@@ -15,12 +16,15 @@ mod explain;
 #[cfg(test)]
 mod exports_tests;
 pub mod forest;
+pub mod half_space;
 pub mod intake;
 pub mod judge;
+pub mod linear;
 mod loader;
 mod onnx;
 mod options;
 pub mod repository;
+pub mod scale;
 mod score;
 mod slot;
 mod state;

@@ -1,18 +1,20 @@
 //! One training run: options enter, a published and promoted version leaves. Rows are cut by time: 60 % to grow on, 20 % to calibrate on,
-//! 20 % to report on. Only ordinary rows grow and calibrate the forest; labels serve the report.
+//! 20 % to report on. Only ordinary rows fit and calibrate a model that knows no labels, and labels serve the report; a supervised one is
+//! fitted and calibrated on the labelled rows.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use telltale_models::forest::{Forest, MAX_INPUTS, Row, file};
-use telltale_models::repository::{Draft, GoldenRows, Input, Kind, Manifest, Missing, Origin, Output, Training};
-use telltale_models::{ModelError, Repository, calibration};
+use telltale_models::repository::{Draft, GoldenRows, Input, Manifest, Missing, Origin, Output, Training};
+use telltale_models::{CalibrationTable, ModelError, Repository, calibration};
 
 use crate::features::{Feature, Features};
-use crate::forest::{ForestOptions, fit};
 use crate::metrics::{Figures, figures};
+use crate::recipe::Recipe;
 
 const GOLDEN_ROWS: usize = 64;
+/// Held-out rows of either kind that a probability is made from.
+const CALIBRATION_LABELS: usize = 20;
 
 /// What is trained, from what, and where it goes.
 #[derive(Clone, Debug)]
@@ -25,8 +27,8 @@ pub struct TrainOptions {
     pub model: String,
     /// Features that are never inputs: names, or patterns with `*` at either end.
     pub exclude: Vec<String>,
-    /// How the forest is grown.
-    pub forest: ForestOptions,
+    /// What is fitted, and how.
+    pub recipe: Recipe,
 }
 
 /// What a run gave.
@@ -42,7 +44,7 @@ pub struct Trained {
     pub figures: Option<Figures>,
 }
 
-/// Trains an isolation forest and publishes it as champion.
+/// Trains a native model and publishes it as champion.
 ///
 /// # Errors
 /// [`ModelError`] when the features cannot be read, do not suffice, or the repository cannot be written.
@@ -52,37 +54,41 @@ pub fn train(options: &TrainOptions) -> Result<Trained, ModelError> {
     let (first, second) = (rows * 6 / 10, rows * 8 / 10);
     let abusive: Vec<bool> = features.labels.iter().map(|label| label == "fraud" || label == "abuse").collect();
     let ordinary = |from: usize, to: usize| -> Vec<usize> { (from..to).filter(|row| abusive.get(*row) == Some(&false)).collect() };
-    let (learn, hold) = (ordinary(0, first), ordinary(first, second));
-    if learn.len() < 1000 || hold.len() < 200 {
+    let (usual, hold) = (ordinary(0, first), ordinary(first, second));
+    if usual.len() < 1000 || hold.len() < 200 {
         let problem =
-            format!("{} ordinary rows to grow on and {} to calibrate on, at least 1000 and 200 are needed", learn.len(), hold.len());
+            format!("{} ordinary rows to grow on and {} to calibrate on, at least 1000 and 200 are needed", usual.len(), hold.len());
         return Err(ModelError::invalid(&options.features, problem));
     }
-    let inputs = inputs(&features.columns, &learn);
-    if !(1..=MAX_INPUTS).contains(&inputs.len()) {
-        let problem = format!("{} features vary among ordinary rows, allowed are 1 to {MAX_INPUTS}: exclude some", inputs.len());
+    let supervised = options.recipe.is_supervised();
+    let is_labelled = |row: &usize| features.labels.get(*row).is_some_and(|label| !label.is_empty());
+    let learn = if supervised { (0..first).filter(is_labelled).collect() } else { usual.clone() };
+    let (inputs, most) = (inputs(&features.columns, &usual, &learn), options.recipe.max_inputs());
+    if !learn.is_empty() && !(1..=most).contains(&inputs.len()) {
+        let problem = format!("{} features vary among ordinary rows, allowed are 1 to {most}: exclude some", inputs.len());
         return Err(ModelError::invalid(&options.features, problem));
     }
-    let grown: Vec<Vec<f32>> = learn.iter().map(|row| values(&inputs, *row)).collect();
-    let trees = fit(&grown, &options.forest)?;
-    let forest = Forest::new(&trees)?;
-    let score = |row: usize| forest.score(&Row::new(&values(&inputs, row)));
+    let fitted: Vec<Vec<f32>> = learn.iter().map(|row| values(&inputs, *row)).collect();
+    let truths: Vec<bool> = learn.iter().map(|row| abusive.get(*row) == Some(&true)).collect();
+    let model = options.recipe.fit(&fitted, &truths).map_err(|error| ModelError::invalid(&options.features, error.to_string()))?;
+    let score = |row: usize| model.score(&values(&inputs, row));
+    let labelled: Vec<usize> = if supervised { (first..second).filter(is_labelled).collect() } else { Vec::new() };
+    let labelled: Vec<(f64, bool, f64)> = labelled.into_iter().map(|row| (score(row), abusive.get(row) == Some(&true), 1.0)).collect();
     let held: Vec<f64> = hold.iter().map(|row| score(*row)).collect();
     let judged: Vec<(f64, bool)> = (second..rows).map(|row| (score(row), abusive.get(row) == Some(&true))).collect();
     let figures = figures(&judged);
     let golden: Vec<usize> = (0..GOLDEN_ROWS).map(|at| at * (rows - 1) / (GOLDEN_ROWS - 1)).collect();
-    let model = file::encode(&trees).map_err(ModelError::Data)?;
-    let bytes = model.len();
+    let bytes = model.bytes.len();
     let count = inputs.len();
     let draft = Draft {
         manifest: manifest(options, &features, &inputs, (learn.as_slice(), figures)),
-        model,
-        calibration: Some(calibration::conformal(&held)?),
+        calibration: Some(calibrated(&held, &labelled)?),
         golden: GoldenRows {
             inputs: inputs.iter().map(|(feature, _)| golden.iter().map(|row| at(feature, *row)).collect()).collect(),
             raw: golden.iter().map(|row| score(*row)).collect(),
         },
         report: report((learn.len(), hold.len(), rows - second), figures),
+        model: model.bytes,
     };
     let repository = Repository::create(&options.repository)?;
     let version = repository.publish(&options.model, draft)?;
@@ -90,14 +96,22 @@ pub fn train(options: &TrainOptions) -> Result<Trained, ModelError> {
     Ok(Trained { version, inputs: count, bytes, figures })
 }
 
-/// The features that vary among these rows, each with its manifest entry.
-fn inputs<'a>(columns: &'a [Feature], rows: &[usize]) -> Vec<(&'a Feature, Input)> {
+/// A probability where held-out rows of both kinds are labelled; else a p-value, by which no labels are needed.
+fn calibrated(held: &[f64], labelled: &[(f64, bool, f64)]) -> Result<CalibrationTable, ModelError> {
+    let bad = labelled.iter().filter(|(_, abusive, _)| *abusive).count();
+    if bad.min(labelled.len() - bad) < CALIBRATION_LABELS { calibration::conformal(held) } else { calibration::isotonic(labelled) }
+}
+
+/// The features that vary among the rows to learn from, each with its manifest entry; what is usual is what ordinary rows have.
+fn inputs<'a>(columns: &'a [Feature], ordinary: &[usize], learn: &[usize]) -> Vec<(&'a Feature, Input)> {
     let entry = |feature: &'a Feature| {
-        let mut present: Vec<f64> = rows.iter().map(|row| at(feature, *row)).filter(|value| !value.is_nan()).collect();
+        let mut present: Vec<f64> = ordinary.iter().map(|row| at(feature, *row)).filter(|value| !value.is_nan()).collect();
         present.sort_by(f64::total_cmp);
         let quantile = |share: usize| present.get(present.len().saturating_sub(1) * share / 4).copied();
         let (low, middle, high) = (quantile(1)?, quantile(2)?, quantile(3)?);
-        if present.first() == present.last() {
+        let mut among = learn.iter().map(|row| at(feature, *row)).filter(|value| !value.is_nan());
+        let first = among.next()?;
+        if among.all(|value| value == first) {
             return None;
         }
         let input = Input {
@@ -130,8 +144,8 @@ fn manifest(options: &TrainOptions, features: &Features, inputs: &[(&Feature, In
     let (learn, figures) = learned;
     let time = |row: Option<&usize>| row.and_then(|row| features.times.get(*row)).copied().unwrap_or(0);
     Manifest {
-        kind: Kind::Forest,
-        description: "How unusual a transaction is beside ordinary traffic; knows no labels".to_string(),
+        kind: options.recipe.kind(),
+        description: options.recipe.description().to_string(),
         licence: "Apache-2.0".to_string(),
         origin: Origin::Own,
         output: Output::default(),
@@ -140,7 +154,7 @@ fn manifest(options: &TrainOptions, features: &Features, inputs: &[(&Feature, In
             to_us: time(learn.last()),
             rows: learn.len() as u64,
             schema: features.schema.clone(),
-            seed: options.forest.seed,
+            seed: options.recipe.seed(),
         },
         files: BTreeMap::new(),
         metrics: named(figures),
@@ -166,12 +180,16 @@ mod tests {
     use telltale_features::vector::FeatureVector;
     use telltale_models::repository::FeatureIndex;
     use telltale_models::table::{self, Column};
-    use telltale_models::{Calibrated, Lane, RuntimeOptions};
+    use telltale_models::{Asked, Calibrated, Lane, RuntimeOptions};
+
+    use crate::forest::ForestOptions;
+    use crate::half_space::HalfSpaceOptions;
+    use crate::linear::{LinearKind, LinearOptions};
 
     const NAMES: [&str; 4] = ["address.label_rate_7d", "address.requests_1m", "session.paths_1h", "user.age"];
 
     /// A feature file of customers, with an attack in one row of thirty.
-    fn write(path: &Path, rows: u32) {
+    fn write(path: &Path, rows: u32, labelled: bool) {
         let noise = |n: u32, of: u32| f64::from(n.wrapping_mul(2_654_435_761).rotate_left(of) % 1000) / 100.0;
         let attack = |n: u32| n % 30 == 7;
         let columns: Vec<Vec<f64>> = (0..4)
@@ -181,7 +199,12 @@ mod tests {
                     .collect()
             })
             .collect();
-        let labels: Vec<String> = (0..rows).map(|n| if attack(n) { "abuse".into() } else { "benign".into() }).collect();
+        let label = |n: u32| match (labelled, attack(n)) {
+            (false, _) => "",
+            (true, true) => "abuse",
+            (true, false) => "benign",
+        };
+        let labels: Vec<String> = (0..rows).map(|n| label(n).to_string()).collect();
         let times: Vec<i64> = (0..rows).map(|n| i64::from(n) * 1000).collect();
         let mut all = vec![("time_us", Column::Integers(&times)), ("label", Column::Texts(&labels))];
         all.extend(NAMES.iter().zip(&columns).map(|(name, values)| (*name, Column::Numbers(values))));
@@ -190,47 +213,89 @@ mod tests {
         table::write(path, &all, &[hashes, ("telltale.schema".to_string(), "00ff".to_string())]).unwrap();
     }
 
-    #[test]
-    fn a_feature_file_becomes_a_model_that_finds_the_attack() {
-        let folder = tempfile::tempdir().unwrap();
-        let features = folder.path().join("features.parquet");
-        write(&features, 6000);
-        let options = |name: &str| TrainOptions {
-            features: features.clone(),
-            repository: folder.path().join(name),
-            model: "unusual".into(),
-            exclude: vec!["*label_rate*".into()],
-            forest: ForestOptions { trees: 100, ..ForestOptions::default() },
-        };
-        let trained = train(&options("a")).unwrap();
-        assert_eq!((trained.version, trained.inputs), (1, 3));
-        assert!(trained.figures.unwrap().roc_auc > 0.9, "{:?}", trained.figures);
-        train(&options("b")).unwrap();
-        let manifest = |name: &str| Repository::open(folder.path().join(name)).unwrap().manifest("unusual", 1).unwrap();
-        assert_eq!(manifest("a"), manifest("b"));
-
-        let index = FeatureIndex::new(NAMES.iter().enumerate().map(|(at, name)| (*name, at as u64)));
-        let runtime = RuntimeOptions { shipped_calibration: true, ..RuntimeOptions::default() };
-        let bundle = Repository::open(folder.path().join("a")).unwrap().load_with(&index, &runtime).unwrap();
-        assert_eq!(bundle.failures(), []);
-        let part = |values: [f64; 4]| bundle.score(&FeatureVector { values: values.into() }, Lane(0)).parts.remove(0);
-        let (calm, odd) = (part([0.0, 5.0, 5.0, 5.0]).calibrated, part([0.0, 300.0, 380.0, 290.0]).calibrated);
-        let (Calibrated::PValue(calm), Calibrated::PValue(odd)) = (calm, odd) else { panic!() };
-        assert!(calm > 0.3 && odd < 0.1, "{calm} {odd}");
+    fn recipes() -> Vec<Recipe> {
+        let linear = |kind, directions| Recipe::Linear(kind, LinearOptions { directions, clusters: 4, ..LinearOptions::default() });
+        vec![
+            Recipe::Forest(ForestOptions { trees: 100, ..ForestOptions::default() }),
+            linear(LinearKind::Pca, Some(1)),
+            linear(LinearKind::Gmm, None),
+            linear(LinearKind::KMeans, None),
+            Recipe::Logistic(LinearOptions::default()),
+            Recipe::HalfSpace(HalfSpaceOptions { window: 1024, ..HalfSpaceOptions::default() }),
+        ]
     }
 
     #[test]
-    fn too_few_rows_are_refused_with_how_many_are_needed() {
+    fn a_feature_file_becomes_a_model_of_each_kind_that_finds_the_attack() {
         let folder = tempfile::tempdir().unwrap();
         let features = folder.path().join("features.parquet");
-        write(&features, 600);
-        let options = TrainOptions {
-            features,
-            repository: folder.path().join("models"),
-            model: "unusual".into(),
-            exclude: vec![],
-            forest: ForestOptions::default(),
+        write(&features, 6000, true);
+        for recipe in recipes() {
+            let kind = recipe.kind().name();
+            let options = |name: &str| TrainOptions {
+                features: features.clone(),
+                repository: folder.path().join(kind).join(name),
+                model: "unusual".into(),
+                exclude: vec!["*label_rate*".into()],
+                recipe: recipe.clone(),
+            };
+            let trained = train(&options("a")).unwrap();
+            assert_eq!((trained.version, trained.inputs), (1, 3), "{kind}");
+            assert!(trained.figures.unwrap().roc_auc > 0.9, "{kind}: {:?}", trained.figures);
+            train(&options("b")).unwrap();
+            let manifest = |name: &str| Repository::open(options(name).repository).unwrap().manifest("unusual", 1).unwrap();
+            assert_eq!(manifest("a"), manifest("b"));
+            assert_eq!(manifest("a").kind.name(), kind);
+            serves(&options("a").repository, kind);
+        }
+    }
+
+    /// Loads the version, scores a calm and an odd row, and has the odd one explained.
+    fn serves(repository: &Path, kind: &str) {
+        let index = FeatureIndex::new(NAMES.iter().enumerate().map(|(at, name)| (*name, at as u64)));
+        let runtime = RuntimeOptions { shipped_calibration: true, ..RuntimeOptions::default() };
+        let bundle = Repository::open(repository).unwrap().load_with(&index, &runtime).unwrap();
+        assert_eq!(bundle.failures(), [], "{kind}");
+        let row = |values: [f64; 4]| FeatureVector { values: values.into() };
+        let odd = row([0.0, 300.0, 380.0, 290.0]);
+        let scores = bundle.score(&odd, Lane(0));
+        let calm = bundle.score(&row([0.0, 5.0, 5.0, 5.0]), Lane(0)).parts.remove(0);
+        match (calm.calibrated, scores.parts[0].calibrated) {
+            (Calibrated::PValue(calm), Calibrated::PValue(odd)) if kind != "logistic" => {
+                assert!(calm > 0.2 && odd < 0.1, "{kind}: {calm} {odd}")
+            }
+            (Calibrated::Probability(calm), Calibrated::Probability(odd)) => assert!(calm < 0.1 && odd > 0.9, "{kind}: {calm} {odd}"),
+            other => panic!("{kind}: {other:?}"),
+        }
+        let (reasons, absent) = bundle.explain(&odd, &scores, &Asked::default());
+        assert!(!reasons.is_empty() && absent.is_empty(), "{kind}");
+        for reason in reasons {
+            let mut values = odd.values.to_vec();
+            values[usize::from(reason.feature.0)] = reason.usual;
+            let without = bundle.score(&FeatureVector { values: values.into() }, Lane(0)).parts[0].raw;
+            assert!(without <= scores.parts[0].raw, "{kind}: {reason:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_trained_is_refused_with_what_is_needed() {
+        let folder = tempfile::tempdir().unwrap();
+        let features = folder.path().join("features.parquet");
+        let message = |recipe: Recipe| {
+            let repository = folder.path().join("models");
+            let options = TrainOptions { features: features.clone(), repository, model: "unusual".into(), exclude: vec![], recipe };
+            train(&options).unwrap_err().to_string()
         };
-        assert!(train(&options).unwrap_err().to_string().contains("at least 1000 and 200 are needed"));
+        write(&features, 600, true);
+        assert!(message(Recipe::Forest(ForestOptions::default())).contains("at least 1000 and 200 are needed"));
+        write(&features, 6000, false);
+        let problem = message(Recipe::Logistic(LinearOptions::default()));
+        assert!(problem.contains("0 rows to fit on are labelled `benign` and 0 `fraud` or `abuse`, at least 50 of each"), "{problem}");
+        let many = LinearOptions { directions: Some(9), ..LinearOptions::default() };
+        assert!(message(Recipe::Linear(LinearKind::Pca, many)).contains("9 directions of 4 inputs: allowed are 1 to 3"));
+        let many = LinearOptions { clusters: 300, ..LinearOptions::default() };
+        assert!(message(Recipe::Linear(LinearKind::KMeans, many)).contains("300 clusters, allowed are 1 to 256"));
+        let deep = HalfSpaceOptions { depth: 40, ..HalfSpaceOptions::default() };
+        assert!(message(Recipe::HalfSpace(deep)).contains("of depth 40, allowed are"));
     }
 }

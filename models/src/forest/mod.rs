@@ -298,7 +298,7 @@ fn random_paths(most: u32) -> Vec<f64> {
 }
 
 /// 2^(−x) for x ≥ 0, the same bits everywhere: the system's `exp2` may differ in its last digit between C libraries.
-fn half_to_the(x: f64) -> f64 {
+pub(crate) fn half_to_the(x: f64) -> f64 {
     let whole = x.floor().clamp(0.0, 1000.0);
     let rest = (whole - x) * std::f64::consts::LN_2;
     // Taylor series of e^rest for rest in (−0.7, 0]: the 19th term is below 1e-20.

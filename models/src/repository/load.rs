@@ -12,7 +12,9 @@ use crate::bundle::{Engine, Input, Model};
 use crate::calibration::CalibrationTable;
 use crate::contain::{Contained, Spec};
 use crate::forest::{self, Forest};
+use crate::half_space::{self, HalfSpace};
 use crate::judge::judge;
+use crate::linear::{self, Linear};
 use crate::onnx::{Onnx, exported};
 use crate::score::Lane;
 use crate::table::Table;
@@ -196,6 +198,20 @@ fn engine(manifest: &Manifest, bytes: &[u8], inputs: usize, options: &RuntimeOpt
             let width = forest.inputs();
             (Engine::Forest(Arc::new(forest)), width)
         }
+        Kind::Pca | Kind::Gmm | Kind::Kmeans | Kind::Logistic => {
+            let linear = Linear::new(linear::file::decode(bytes).map_err(ModelError::Data)?)?;
+            let (named, width) = (manifest.kind.name(), linear.inputs());
+            if linear.name() != named {
+                return Err(ModelError::Data(format!("the file holds a {} model, the manifest says {named}", linear.name())));
+            }
+            (Engine::Linear(Arc::new(linear)), width)
+        }
+        Kind::HalfSpace => {
+            let (shape, profile) = half_space::file::decode(bytes).map_err(ModelError::Data)?;
+            let trees = HalfSpace::new(Arc::new(shape), &profile)?;
+            let width = trees.inputs();
+            (Engine::HalfSpace(Arc::new(trees)), width)
+        }
         Kind::Onnx => (onnx(manifest, bytes, options)?, inputs),
     };
     if width != inputs {
@@ -241,9 +257,10 @@ fn golden(path: &Path, manifest: &Manifest, model: &Model) -> Result<(), ModelEr
         let values = columns.iter().map(|column| column.get(at).copied().unwrap_or(f64::NAN));
         let row = model.fill(values);
         let raw = model.engine.raw(&row, Lane(0)).map_err(ModelError::Runtime)?;
-        let (holds, allowed) = match manifest.kind {
-            Kind::Forest => (raw.to_bits() == expected.to_bits(), "none".to_string()),
-            Kind::Onnx => (is_close(raw, *expected), format!("{TOLERANCE:e} and that share of it")),
+        let (holds, allowed) = if manifest.kind.is_native() {
+            (raw.to_bits() == expected.to_bits(), "none".to_string())
+        } else {
+            (is_close(raw, *expected), format!("{TOLERANCE:e} and that share of it"))
         };
         if !holds {
             return Err(ModelError::invalid(

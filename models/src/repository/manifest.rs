@@ -15,6 +15,17 @@ pub enum Kind {
     Onnx,
     /// `model.bin`, a native isolation forest.
     Forest,
+    /// `model.bin`, the reconstruction error of principal components.
+    Pca,
+    /// `model.bin`, the distance to the nearest component of a Gaussian mixture.
+    Gmm,
+    /// `model.bin`, the distance to the nearest centroid.
+    Kmeans,
+    /// `model.bin`, the probability of a logistic regression.
+    Logistic,
+    /// `model.bin`, streaming half-space trees.
+    #[serde(rename = "half-space")]
+    HalfSpace,
 }
 
 impl Kind {
@@ -23,6 +34,11 @@ impl Kind {
         match self {
             Self::Onnx => "onnx",
             Self::Forest => "forest",
+            Self::Pca => "pca",
+            Self::Gmm => "gmm",
+            Self::Kmeans => "kmeans",
+            Self::Logistic => "logistic",
+            Self::HalfSpace => "half-space",
         }
     }
 
@@ -30,8 +46,13 @@ impl Kind {
     pub const fn file(self) -> &'static str {
         match self {
             Self::Onnx => "model.onnx",
-            Self::Forest => "model.bin",
+            _ => "model.bin",
         }
+    }
+
+    /// Whether it is evaluated here, to the same bits on every machine, and takes no NaN.
+    pub const fn is_native(self) -> bool {
+        !matches!(self, Self::Onnx)
     }
 }
 
@@ -252,8 +273,9 @@ impl Manifest {
             {
                 return Err(format!("input `{}`: missing must be a finite number, \"nan\" or \"usual\"", input.name));
             }
-            if self.kind == Kind::Forest && input.missing == Missing::Named(Named::Nan) {
-                return Err(format!("input `{}`: a forest takes no NaN; missing must be a number or \"usual\"", input.name));
+            if self.kind.is_native() && input.missing == Missing::Named(Named::Nan) {
+                let kind = self.kind.name();
+                return Err(format!("input `{}`: a {kind} takes no NaN; missing must be a number or \"usual\"", input.name));
             }
             if self.inputs.iter().take(at).any(|other| other.name == input.name) {
                 return Err(format!("input `{}` is named twice", input.name));

@@ -14,7 +14,10 @@ use telltale_features::time::Timestamp;
 use telltale_models::CalibrationTable;
 use telltale_models::calibration::conformal;
 use telltale_models::forest::{self, Branch, Forest, Trees};
+use telltale_models::half_space::{self, HalfSpace, Profile, Shape};
+use telltale_models::linear::{self, Basis, Component, Head, Linear, Parts};
 use telltale_models::repository::{Manifest, ModelPolicy};
+use telltale_models::scale::Scale;
 use telltale_policy::Policy;
 use telltale_proto::journal::v1::{JournalRecord, journal_record::Kind};
 use telltale_proto::json::{self, Unknown};
@@ -45,6 +48,8 @@ pub fn all() -> Vec<Target> {
         context_token(),
         door(),
         forest(),
+        linear(),
+        half_space(),
         manifest(),
         calibration(),
     ]
@@ -220,6 +225,42 @@ fn forest() -> Target {
         }
     };
     Target { name: "forest", seeds: vec![right], run: Box::new(run) }
+}
+
+/// The file of each linear model: what passes every check scores any row with a finite number, and is written back as it was.
+fn linear() -> Target {
+    let basis = || Basis { mean: vec![0.1, 0.2], directions: vec![vec![0.6, 0.8]], noise: 0.5 };
+    let heads = [
+        Head::Pca(basis()),
+        Head::Gmm(basis(), vec![Component { mean: vec![0.3], precision: vec![1.5], offset: -0.5 }]),
+        Head::KMeans(vec![vec![0.0, 1.0], vec![1.0, 0.0]]),
+        Head::Logistic { weights: vec![2.0, -1.0], bias: -3.0 },
+    ];
+    let seeds = heads.map(|head| Parts { scales: vec![Scale { centre: 1.0, width: 0.5 }; 2], head });
+    let seeds = seeds.iter().filter_map(|parts| linear::file::encode(parts).ok()).collect();
+    let run = |bytes: &[u8]| {
+        let Ok(parts) = linear::file::decode(bytes) else { return };
+        let Ok(model) = Linear::new(parts.clone()) else { return };
+        assert!(linear::file::encode(&parts).as_deref() == Ok(bytes), "written otherwise than it was read");
+        for row in [[0.1, f32::NAN], [f32::MAX, f32::MIN], [f32::INFINITY, 0.0]] {
+            assert!(model.score(&row).is_finite(), "a score that is not finite");
+        }
+    };
+    Target { name: "linear", seeds, run: Box::new(run) }
+}
+
+/// The file of half-space trees: what is read makes trees, and is written back as it was.
+fn half_space() -> Target {
+    let shape = Shape { scales: vec![Scale { centre: 0.0, width: 2.0 }; 2], seed: 7, trees: 3, depth: 5, window: 32 };
+    let rows: Vec<[f32; 2]> = (0..32_u8).map(|n| [f32::from(n % 7), f32::from(n % 5)]).collect();
+    let right = Profile::of(&shape, &rows).ok().and_then(|profile| half_space::file::encode(&shape, &profile).ok());
+    let run = |bytes: &[u8]| {
+        let Ok((shape, profile)) = half_space::file::decode(bytes) else { return };
+        assert!(half_space::file::encode(&shape, &profile).as_deref() == Ok(bytes), "written otherwise than it was read");
+        let score = HalfSpace::new(Arc::new(shape), &profile).map(|trees| trees.score(&[0.1, f32::NAN]));
+        assert!(score.is_ok_and(|score| score > 0.0 && score <= 1.0), "what was read makes no trees, or a score out of range");
+    };
+    Target { name: "half-space", seeds: vec![right.unwrap_or_default()], run: Box::new(run) }
 }
 
 /// A model's manifest and its aliases.

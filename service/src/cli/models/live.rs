@@ -156,7 +156,7 @@ fn version_line(version: &v1::ModelVersion) -> String {
     let state = state.trim_start_matches("MODEL_STATE_");
     let v1::ModelVersion { version, kind, origin, calibration, description, reason, .. } = version;
     let says = if reason.is_empty() { description } else { reason };
-    format!("  {version:<5} {state:<9} {kind:<7} {origin:<10} {calibration:<26} {says}")
+    format!("  {version:<5} {state:<9} {kind:<10} {origin:<10} {calibration:<26} {says}")
 }
 
 fn comparison(model: &str, answer: &v1::CompareModelResponse) -> String {
