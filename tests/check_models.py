@@ -132,7 +132,7 @@ def adbench() -> Iterator[Figure]:
     for kind in (kind for kind in mean if kind not in ("scikit-learn", "forest") and " + " not in kind):
         yield Figure(f"{kind} beside them, mean AUC", f"{mean[kind]:.4f}")
     best = found["best_combination"]
-    if best is None or "half_space" not in mean:
+    if best is None or "half-space" not in mean:
         yield Figure("half-space trees and the best combination beside them", "absent: one kind alone", "told", holds=False)
     else:
         yield Figure(f"the best combination ({best}), mean AUC", f"{mean[best]:.4f}")

@@ -7,12 +7,14 @@ use std::process::Command;
 use std::sync::Arc;
 
 use telltale_features::vector::{FeatureId, FeatureVector};
-use telltale_models::forest::{self, Forest};
 use telltale_models::intake::draft;
 use telltale_models::repository::{Draft, FeatureIndex, GoldenRows, Input, Kind, Manifest, Missing, Origin, Output, Training};
 use telltale_models::table::Table;
 use telltale_models::{Bundle, Lane, Repository, RuntimeOptions, Served, Which};
-use telltale_training::forest::{ForestOptions, fit};
+use telltale_training::Recipe;
+use telltale_training::forest::ForestOptions;
+use telltale_training::half_space::HalfSpaceOptions;
+use telltale_training::linear::{LinearKind, LinearOptions};
 use tokio::time::Instant;
 
 use super::models::options;
@@ -99,16 +101,28 @@ impl Given {
         })
     }
 
-    fn forest(&self) -> Result<Draft, Failure> {
-        let trees = fit(&self.filled(), &ForestOptions { trees: 100, sample: 256, seed: 1 })?;
-        let forest = Forest::new(&trees)?;
-        self.native(Kind::Forest, forest::file::encode(&trees)?, |row| forest.score(&forest::Row::new(row)))
+    /// What LightGBM takes for an attack: it stands for labels.
+    fn abusive(&self) -> Result<Vec<bool>, Failure> {
+        Ok(Table::open(rows_file())?.numbers("expected.lightgbm")?.into_iter().map(|probability| probability > 0.5).collect())
     }
 }
 
 /// A version of every native kind: another kind is one more line.
 fn natives(given: &Given) -> Result<Vec<(&'static str, Draft)>, Failure> {
-    Ok(vec![("forest", given.forest()?)])
+    let recipes = [
+        Recipe::Forest(ForestOptions { trees: 100, sample: 256, seed: 1 }),
+        Recipe::HalfSpace(HalfSpaceOptions::default()),
+        Recipe::Linear(LinearKind::Pca, LinearOptions::default()),
+        Recipe::Linear(LinearKind::Gmm, LinearOptions::default()),
+        Recipe::Linear(LinearKind::KMeans, LinearOptions::default()),
+        Recipe::Logistic(LinearOptions::default()),
+    ];
+    let (rows, abusive) = (given.filled(), given.abusive()?);
+    let version = |recipe: &Recipe| {
+        let fitted = recipe.fit(&rows, &abusive)?;
+        Ok((recipe.kind().name(), given.native(recipe.kind(), fitted.bytes.clone(), |row| fitted.score(row))?))
+    };
+    recipes.iter().map(version).collect()
 }
 
 /// Measures.

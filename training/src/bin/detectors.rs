@@ -5,9 +5,11 @@ use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
 
-use telltale_models::forest::{Forest, Row};
 use telltale_models::table::{self, Column, Table};
-use telltale_training::forest::{ForestOptions, fit};
+use telltale_training::Recipe;
+use telltale_training::forest::ForestOptions;
+use telltale_training::half_space::HalfSpaceOptions;
+use telltale_training::linear::{LinearKind, LinearOptions};
 
 type Failure = Box<dyn Error>;
 
@@ -15,14 +17,16 @@ type Failure = Box<dyn Error>;
 const TREES: usize = 100;
 const SAMPLE: usize = 256;
 
-/// Rows and a seed enter, the score of each row leaves.
-type Detector = fn(&[Vec<f32>], u64) -> Result<Vec<f64>, Failure>;
-
-const KINDS: [(&str, Detector); 1] = [("forest", forest)];
-
-fn forest(rows: &[Vec<f32>], seed: u64) -> Result<Vec<f64>, Failure> {
-    let forest = Forest::new(&fit(rows, &ForestOptions { trees: TREES, sample: SAMPLE, seed })?)?;
-    Ok(rows.iter().map(|row| forest.score(&Row::new(row))).collect())
+/// Every kind that knows no labels: another kind is one more line.
+fn kinds(seed: u64) -> [Recipe; 5] {
+    let linear = |kind| Recipe::Linear(kind, LinearOptions { seed, ..LinearOptions::default() });
+    [
+        Recipe::Forest(ForestOptions { trees: TREES, sample: SAMPLE, seed }),
+        Recipe::HalfSpace(HalfSpaceOptions { seed, ..HalfSpaceOptions::default() }),
+        linear(LinearKind::Pca),
+        linear(LinearKind::Gmm),
+        linear(LinearKind::KMeans),
+    ]
 }
 
 fn main() -> ExitCode {
@@ -44,10 +48,10 @@ fn main() -> ExitCode {
 fn run(rows: &str, scores: &str, seeds: &[u64]) -> Result<(), Failure> {
     let rows = matrix(&Table::open(rows)?)?;
     let mut columns = Vec::new();
-    for (kind, detector) in KINDS {
-        for seed in seeds {
-            columns.push((format!("{kind}.{seed}"), detector(&rows, *seed)?));
-        }
+    for (seed, recipe) in seeds.iter().flat_map(|seed| kinds(*seed).map(|recipe| (seed, recipe))) {
+        let kind = recipe.kind().name();
+        let fitted = recipe.fit(&rows, &[]).map_err(|error| format!("{kind}, seed {seed}: {error}"))?;
+        columns.push((format!("{kind}.{seed}"), rows.iter().map(|row| fitted.score(row)).collect::<Vec<f64>>()));
     }
     let columns: Vec<_> = columns.iter().map(|(name, values)| (name.as_str(), Column::Numbers(values))).collect();
     Ok(table::write(Path::new(scores), &columns, &[])?)
