@@ -19,11 +19,13 @@ pub mod judge;
 mod loader;
 mod onnx;
 mod options;
+pub mod profile;
 pub mod repository;
 mod score;
 mod slot;
 mod state;
 pub mod table;
+pub mod trust;
 
 pub use bundle::{Bundle, Failure, Rival};
 pub use calibration::{CalibrationTable, Calibrator, CalibratorOptions, Finished};

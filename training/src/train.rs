@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use telltale_models::forest::{Forest, MAX_INPUTS, Row, file};
+use telltale_models::profile::{Bins, Column, Profile};
 use telltale_models::repository::{Draft, GoldenRows, Input, Kind, Manifest, Missing, Origin, Output, Training};
 use telltale_models::{ModelError, Repository, calibration};
 
@@ -83,11 +84,20 @@ pub fn train(options: &TrainOptions) -> Result<Trained, ModelError> {
             raw: golden.iter().map(|row| score(*row)).collect(),
         },
         report: report((learn.len(), hold.len(), rows - second), figures),
+        profile: Some(profile((first, second), &inputs, score)),
+        signature: None,
     };
     let repository = Repository::create(&options.repository)?;
     let version = repository.publish(&options.model, draft)?;
     repository.promote(&options.model, version)?;
     Ok(Trained { version, inputs: count, bytes, figures })
+}
+
+/// What the training window looked like: all of its rows, because nobody takes the attacks out of what comes later. Scores are those of the
+/// rows to calibrate on, which the model did not learn.
+fn profile((first, second): (usize, usize), inputs: &[(&Feature, Input)], score: impl Fn(usize) -> f64) -> Profile {
+    let columns = inputs.iter().map(|(feature, _)| Column::of(&feature.name, (0..first).map(|row| at(feature, row))));
+    Profile { rows: first as u64, inputs: columns.collect(), score: Bins::of((first..second).map(score)) }
 }
 
 /// The features that vary among these rows, each with its manifest entry.
@@ -208,6 +218,11 @@ mod tests {
         train(&options("b")).unwrap();
         let manifest = |name: &str| Repository::open(folder.path().join(name)).unwrap().manifest("unusual", 1).unwrap();
         assert_eq!(manifest("a"), manifest("b"));
+        let path = folder.path().join("a/unusual/versions/1/profile.json");
+        let profile = Profile::parse(&std::fs::read(path).unwrap(), &manifest("a")).unwrap();
+        assert_eq!((profile.rows, profile.score.counts().iter().sum::<u64>()), (3_600, 1_200));
+        let age = profile.inputs.iter().find(|column| column.name == "user.age").unwrap();
+        assert!(age.counts().sum::<u64>() == 3_600 && age.missing == 327, "{}", age.missing);
 
         let index = FeatureIndex::new(NAMES.iter().enumerate().map(|(at, name)| (*name, at as u64)));
         let runtime = RuntimeOptions { shipped_calibration: true, ..RuntimeOptions::default() };

@@ -3,9 +3,11 @@
 mod access;
 mod answers;
 mod doors;
+mod drift;
 mod kept;
 mod models;
 mod parity;
+mod trust;
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use telltale_features::time::Timestamp;
+use telltale_models::profile::stability_index;
 use telltale_models::{Calibrated, ModelScore};
 use telltale_proto::v1;
 
@@ -89,12 +90,7 @@ impl Comparison {
     /// Population stability index of the version's calibrated scores beside the baseline's (Siddiqi, Credit Risk Scorecards, 2006);
     /// empty tenths count as half a transaction.
     pub fn stability_index(&self) -> f64 {
-        let share = |counts: &[u64; TENTHS]| {
-            let all = counts.iter().sum::<u64>() as f64 + 0.5 * TENTHS as f64;
-            counts.map(|count| (count as f64 + 0.5) / all)
-        };
-        let (baseline, version) = (share(&self.baseline_scores), share(&self.version_scores));
-        baseline.iter().zip(version).map(|(baseline, version)| (version - baseline) * (version / baseline).ln()).sum()
+        stability_index(self.baseline_scores.iter().copied(), self.version_scores.iter().copied())
     }
 
     /// Whether the two distributions can be held against each other: p-values are uniform, probabilities are not.

@@ -6,6 +6,7 @@
 mod api;
 mod change;
 mod compare;
+mod drift;
 mod follow;
 mod guard;
 mod inbox;
@@ -27,6 +28,8 @@ use super::errors::CallError;
 use crate::score::Engine;
 
 pub use api::ModelsApi;
+use drift::Drift;
+pub use drift::report as drift_report;
 use follow::Follow;
 pub use shadow::Shadows;
 
@@ -66,9 +69,13 @@ impl Asker {
 
 impl Models {
     /// Ready; nothing runs before [`Models::start`].
-    pub fn new<S: telltale_features::store::Store>(engine: &Engine<S>) -> Self {
+    pub fn new<S: telltale_features::store::Store>(engine: &Engine<S>, config: &crate::config::Models) -> Self {
         let (jobs, waiting) = sync_channel(JOBS);
-        Self { jobs, waiting: Mutex::new(Some(waiting)), shadows: Shadows::new(engine) }
+        Self {
+            jobs,
+            waiting: Mutex::new(Some(waiting)),
+            shadows: Shadows::new(engine, Drift::new(config.drift_one_in, config.drift_minutes)),
+        }
     }
 
     /// Starts the threads. They end soon after the service begins to drain.

@@ -18,6 +18,7 @@ use telltale_models::repository::{AuditLine, Step};
 use telltale_models::{Bundle, Calibrator, Lane, ModelScore, Rival, Role, Scores};
 
 use super::compare::{Comparison, Pair};
+use super::drift::Drift;
 use super::guard::{Window, differs};
 use super::labels::Labels;
 use super::probation::{Probation, Reign};
@@ -45,6 +46,8 @@ struct Watched {
     ruled: bool,
     score_us: f64,
     force: Arc<InForce>,
+    /// Whether versions are to be compared on it, and whether it is counted for drift.
+    wanted: (bool, bool),
 }
 
 /// What the server keeps of it.
@@ -56,6 +59,8 @@ pub struct Shadows {
     on_probation: AtomicBool,
     calibrator: Mutex<Calibrator>,
     seen: Mutex<Seen>,
+    /// How far the rows have moved from what the champions learnt.
+    pub drift: Drift,
 }
 
 #[derive(Default)]
@@ -73,7 +78,7 @@ struct Seen {
 
 impl Shadows {
     /// Ready; nothing runs before [`run`].
-    pub fn new<S: Store>(engine: &Engine<S>) -> Self {
+    pub fn new<S: Store>(engine: &Engine<S>, drift: Drift) -> Self {
         let (queue, waiting) = sync_channel(QUEUE);
         Self {
             queue,
@@ -82,14 +87,16 @@ impl Shadows {
             on_probation: AtomicBool::new(false),
             calibrator: Mutex::new(Calibrator::empty(engine.calibrator_options().clone())),
             seen: Mutex::default(),
+            drift,
         }
     }
 
     /// Takes note of an answered transaction, if anything watches. Never waits.
     pub fn watch(&self, scored: &Scored) {
         let scores = &scored.assessed.scores;
-        let wanted = scored.force.bundle.has_rivals() || !scores.absent.is_empty() || self.on_probation.load(Ordering::Relaxed);
-        if !wanted {
+        let compares = scored.force.bundle.has_rivals() || !scores.absent.is_empty() || self.on_probation.load(Ordering::Relaxed);
+        let drifts = self.drift.wants();
+        if !compares && !drifts {
             return;
         }
         let watched = Watched {
@@ -101,9 +108,13 @@ impl Shadows {
             ruled: scored.decision.rules.iter().any(|rule| rule.score > 0.0),
             score_us: scored.timings.score_us,
             force: Arc::clone(&scored.force),
+            wanted: (compares, drifts),
         };
         if self.queue.try_send(Box::new(watched)).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.dropped.fetch_add(u64::from(compares), Ordering::Relaxed);
+            if drifts {
+                self.drift.lost();
+            }
         }
     }
 
@@ -177,6 +188,7 @@ pub fn run(service: &Weak<Service>) {
     if let Some(service) = service.upgrade() {
         let new = newly_promoted(&service);
         service.models.shadows.follow(&service.engine.in_force().bundle, |model| new.contains(model));
+        super::drift::follow(&service);
     }
     loop {
         let watched = match queue.recv_timeout(LOOK) {
@@ -205,6 +217,13 @@ fn newly_promoted(service: &Service) -> BTreeSet<String> {
 
 fn one(service: &Service, watched: &Watched) {
     let shadows = &service.models.shadows;
+    let (compares, drifts) = watched.wanted;
+    if drifts {
+        shadows.drift.one(service, &watched.vector, &watched.scores);
+    }
+    if !compares {
+        return;
+    }
     let probation = shadows.probation();
     let on_probation = |model: &str| probation.iter().any(|other| &**other == model);
     let rivals = watched.force.bundle.rivals(&watched.vector, Lane(service.lanes), on_probation);
