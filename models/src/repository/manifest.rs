@@ -222,7 +222,10 @@ impl Manifest {
     }
 
     /// Checks the text of a manifest, which was read there.
-    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, ModelError> {
+    ///
+    /// # Errors
+    /// [`ModelError::Invalid`] with what is wrong, where and what is allowed.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ModelError> {
         let manifest: Self = toml::from_str(text).map_err(|error| ModelError::invalid(path, error.to_string()))?;
         manifest.check().map_err(|problem| ModelError::invalid(path, problem))?;
         Ok(manifest)
