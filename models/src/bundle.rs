@@ -164,6 +164,12 @@ impl Bundle {
         champions.flat_map(|loaded| loaded.model.inputs.iter().map(|input| input.feature))
     }
 
+    /// The features that the champion of a model reads, in its order.
+    pub fn inputs_of(&self, model: &str) -> Vec<FeatureId> {
+        let champion = self.slot(model).and_then(|slot| slot.champion.as_ref());
+        champion.map(|loaded| loaded.model.inputs.iter().map(|input| input.feature).collect()).unwrap_or_default()
+    }
+
     /// The champions that have no calibration yet.
     pub fn uncalibrated(&self) -> impl Iterator<Item = (Arc<str>, u32)> {
         let waiting = self.slots.iter().filter_map(|slot| slot.champion.as_ref()).filter(|loaded| !loaded.is_calibrated());

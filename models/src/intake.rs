@@ -7,7 +7,9 @@ use rand::{RngExt, SeedableRng};
 
 use crate::bundle::Model;
 use crate::judge::{Facts, INT64, PortKind, judge};
-use crate::repository::{Draft, FeatureIndex, Form, GoldenRows, Input, Kind, Manifest, Missing, Named, Origin, Output, Training, load};
+use crate::repository::{
+    CALIBRATION, Draft, FeatureIndex, Form, GoldenRows, Input, Kind, Manifest, Missing, Named, Origin, Output, Training, load,
+};
 use crate::score::Lane;
 use crate::{ModelError, RuntimeOptions};
 
@@ -41,7 +43,36 @@ impl Refusal {
 /// # Errors
 /// Why it is not taken.
 pub fn draft(bytes: Vec<u8>, origin: Origin, index: &FeatureIndex, options: &RuntimeOptions) -> Result<Draft, Refusal> {
-    let facts = judge(&bytes, &options.limits).map_err(|rejection| Refusal {
+    let (manifest, facts) = manifest(&bytes, origin, index, options)?;
+    let golden = probe(&manifest, &bytes, index, options)?;
+    let report = serde_json::json!({ "producer": facts.producer, "operators": facts.operators, "metadata": facts.metadata });
+    Ok(Draft { manifest, model: bytes, calibration: None, golden, report: report.to_string(), profile: None, signature: None })
+}
+
+/// Refuses a manifest that is not the one made of its file: what a signature over the file alone vouches for. Words are its own affair.
+///
+/// # Errors
+/// Which part is another.
+pub(crate) fn as_taken(known: &Manifest, bytes: &[u8], index: &FeatureIndex, options: &RuntimeOptions) -> Result<(), String> {
+    let (made, _) = manifest(bytes, known.origin, index, options).map_err(|refusal| format!("{}: {}", refusal.class, refusal.reason))?;
+    let parts = [
+        ("origin", !known.origin.is_own()),
+        ("kind", known.kind == made.kind),
+        ("output", known.output == made.output),
+        ("inputs", known.inputs == made.inputs),
+        ("files", !known.files.contains_key(CALIBRATION)),
+    ];
+    match parts.iter().find(|(_, same)| !same) {
+        None => Ok(()),
+        Some((part, _)) => Err(format!(
+            "only the model's file is signed, and `{part}` of the manifest is not what is made of that file: publish the file again, or sign the version"
+        )),
+    }
+}
+
+/// The manifest of a bare file, and what was found in the file.
+fn manifest(bytes: &[u8], origin: Origin, index: &FeatureIndex, options: &RuntimeOptions) -> Result<(Manifest, Facts), Refusal> {
+    let facts = judge(bytes, &options.limits).map_err(|rejection| Refusal {
         class: rejection.class(),
         reason: rejection.to_string(),
         maybe_incomplete: matches!(rejection.class(), "broken" | "empty" | "mislabelled"),
@@ -60,9 +91,7 @@ pub fn draft(bytes: Vec<u8>, origin: Origin, index: &FeatureIndex, options: &Run
         metrics: Default::default(),
         inputs,
     };
-    let golden = probe(&manifest, &bytes, index, options)?;
-    let report = serde_json::json!({ "producer": facts.producer, "operators": facts.operators, "metadata": facts.metadata });
-    Ok(Draft { manifest, model: bytes, calibration: None, golden, report: report.to_string() })
+    Ok((manifest, facts))
 }
 
 /// What the author says under one of these keys, shortened to a line.

@@ -23,12 +23,14 @@ pub mod linear;
 mod loader;
 mod onnx;
 mod options;
+pub mod profile;
 pub mod repository;
 pub mod scale;
 mod score;
 mod slot;
 mod state;
 pub mod table;
+pub mod trust;
 mod what_if;
 
 pub use batch::{BATCH, Served};

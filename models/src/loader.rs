@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::{Failure, Model};
 use crate::calibration::CalibrationTable;
+use crate::profile::Profile;
 use crate::repository::{FeatureIndex, ModelPolicy, Repository, load};
 use crate::slot::{Loaded, Slot, Standing, Trial, share};
 use crate::state::State;
+use crate::trust::Signer;
 use crate::{Bundle, ModelError, RuntimeOptions};
 
 /// A model's policy and what its versions are: enough to put the same in force again.
@@ -55,13 +57,17 @@ pub struct Status {
     pub state: State,
     /// Why it failed; empty otherwise.
     pub reason: String,
+    /// Who signed it, as of its last check.
+    pub signer: Signer,
 }
 
 struct Known {
     state: State,
     reason: String,
+    signer: Signer,
     model: Weak<Model>,
     shipped: Option<Arc<CalibrationTable>>,
+    profile: Option<Arc<Profile>>,
     bytes: u64,
 }
 
@@ -212,17 +218,21 @@ impl Loader {
             version: *version,
             state: known.state,
             reason: known.reason.clone(),
+            signer: known.signer.clone(),
         };
         known.iter().map(status).collect()
     }
 
-    /// Loads a version to see whether it can be used; what it holds is given back at once.
+    /// Loads a version to see whether it can be used; what it holds is given back at once. Its files are read again even where it is in
+    /// memory. Returns who signed it.
     ///
     /// # Errors
     /// The reason why it cannot.
-    pub fn verify(&self, model: &str, version: u32) -> Result<(), ModelError> {
+    pub fn verify(&self, model: &str, version: u32) -> Result<Signer, ModelError> {
         self.repository.must_have(model, version)?;
-        self.version(&Arc::from(model), version).map(|_| ())
+        let folder = self.repository.version_folder(model, version)?;
+        self.version(&Arc::from(model), version)?;
+        load::signer(&folder, (model, &load::files(&folder)?), &self.index, &self.options)
     }
 
     /// The slot of a model: what loads takes its part, what does not is listed with the part that it should have played.
@@ -288,6 +298,8 @@ impl Loader {
             });
         }
         let files = load::files(&folder)?;
+        let signer = load::signer(&folder, (name, &files), &self.index, &self.options)?;
+        let profile = files.profile(&folder)?.map(Arc::new);
         let inputs = load::inputs(&folder, &files.manifest, &self.index)?;
         let bytes = files.model_bytes() * (self.options.lanes.max(1) as u64);
         self.fits(name, bytes)?;
@@ -300,8 +312,14 @@ impl Loader {
         self.enter(key, State::Ready, String::new());
         if let Some(known) = self.known.lock().get_mut(key) {
             (known.model, known.shipped, known.bytes) = (Arc::downgrade(&model), shipped.clone(), bytes);
+            (known.signer, known.profile) = (signer, profile);
         }
         Ok((model, shipped))
+    }
+
+    /// How the rows of a loaded version's training window were distributed, if it says so.
+    pub fn profile(&self, model: &str, version: u32) -> Option<Arc<Profile>> {
+        self.known.lock().get(&(Arc::from(model), version))?.profile.clone()
     }
 
     /// Whether that many more bytes may be held.
@@ -322,8 +340,10 @@ impl Loader {
         let entry = known.entry(key.clone()).or_insert_with(|| Known {
             state: State::Staged,
             reason: String::new(),
+            signer: Signer::default(),
             model: Weak::new(),
             shipped: None,
+            profile: None,
             bytes: 0,
         });
         if state == State::Staged && !matches!(entry.state, State::Failed | State::Unloaded) {

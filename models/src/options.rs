@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::contain::Containment;
 use crate::judge::Limits;
+use crate::trust::Trust;
 
 /// How models are loaded and run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct RuntimeOptions {
     pub contained: Which,
     /// What a foreign model may be.
     pub limits: Limits,
+    /// Whose signatures are believed, and what must be signed.
+    pub trust: Trust,
 }
 
 /// Which ONNX models run in workers.
@@ -50,6 +53,7 @@ impl Default for RuntimeOptions {
             containment: None,
             contained: Which::default(),
             limits: Limits::default(),
+            trust: Trust::default(),
         }
     }
 }

@@ -6,6 +6,7 @@ mod sections;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use telltale_models::trust::{Require, Trust};
 
 pub use sections::{
     Access, Admin, Config, EndpointsSection, GeoSection, Idempotency, InferenceSection, JournalSection, Log, Metrics, Models, NamesSection,
@@ -122,7 +123,7 @@ impl Config {
             }
         }
         self.check_redis(path)?;
-        let ranges: [(&'static str, u64, std::ops::RangeInclusive<u64>, &'static str); 18] = [
+        let ranges: [(&'static str, u64, std::ops::RangeInclusive<u64>, &'static str); 20] = [
             ("scoring.max_concurrent", self.scoring.max_concurrent as u64, 1..=1_000_000, "1 to 1,000,000"),
             ("scoring.deadline_ms", self.scoring.deadline_ms, 1..=60_000, "1 to 60,000"),
             ("scoring.drain_ms", self.scoring.drain_ms, 0..=600_000, "0 to 600,000"),
@@ -136,6 +137,8 @@ impl Config {
             ("inference.max_rows", self.inference.max_rows as u64, 1..=1 << 20, "1 to 1,048,576"),
             ("inference.max_mb", self.inference.max_mb as u64, 1..=1_024, "1 to 1,024"),
             ("inference.queue", self.inference.queue as u64, 1..=4_096, "1 to 4,096"),
+            ("models.drift_minutes", self.models.drift_minutes, 6..=525_600, "6 to 525,600"),
+            ("models.drift_one_in", self.models.drift_one_in, 1..=1_000_000, "1 to 1,000,000"),
             ("journal.file_mb", self.journal.file_mb, 1..=4_096, "1 to 4,096"),
             ("journal.total_mb", self.journal.total_mb, 2..=1 << 30, "2 to 1,073,741,824"),
             ("journal.queue", self.journal.queue as u64, 16..=1 << 24, "16 to 16,777,216"),
@@ -164,6 +167,14 @@ impl Config {
         }
         if !["foreign", "all", "none"].contains(&self.models.contain.as_str()) {
             return refuse("models.contain", self.models.contain.clone(), "foreign, all, none");
+        }
+        let Some(require) = Require::named(&self.models.require_signature) else {
+            return refuse("models.require_signature", self.models.require_signature.clone(), "never, foreign, always");
+        };
+        if let Err(value) = Trust::new(&self.models.trusted_keys, require) {
+            let allowed =
+                "[\"NAME=KEY\", …] with the public keys that `telltale models keygen` prints; at least one where signatures are required";
+            return refuse("models.trusted_keys", value, allowed);
         }
         if !["scorer", "viewer", "analyst", "operator"].contains(&self.access.certificate_role.as_str()) {
             return refuse("access.certificate_role", self.access.certificate_role.clone(), "scorer, viewer, analyst, operator");
@@ -272,6 +283,9 @@ mod tests {
             ("[store]\nmax_mb = \"many\"", &["telltale.toml", "line 2", "many"]),
             ("[access]\nkey = \"k\"", &["access.certificate", "together"]),
             ("[inference]\nmax_rows = 0", &["inference.max_rows", "`0`", "1 to 1,048,576"]),
+            ("[models]\nrequire_signature = \"maybe\"", &["models.require_signature", "maybe", "never, foreign, always"]),
+            ("[models]\nrequire_signature = \"always\"", &["models.trusted_keys", "nothing could serve", "NAME=KEY"]),
+            ("[models]\ntrusted_keys = [\"ci=AAAA\"]", &["models.trusted_keys", "ci=AAAA", "32 bytes"]),
             ("[endpoints]\nlearn = \"yes\"", &["endpoints.learn", "yes", "off, suggest, on"]),
             ("[endpoints]\nclient_share = 1.5", &["endpoints.client_share", "1.5", "0.001 to 1"]),
         ];

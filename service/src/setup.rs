@@ -15,6 +15,7 @@ use telltale_features::time::{Clock, Timestamp};
 use telltale_features::yaml::Problems;
 use telltale_models::contain::{Containment, Deadlines};
 use telltale_models::repository::FeatureIndex;
+use telltale_models::trust::{Require, Trust};
 use telltale_models::{Bundle, Loader, ModelError, Repository, RuntimeOptions, Which};
 
 use crate::config::Config;
@@ -268,6 +269,7 @@ pub fn loader(config: &Config, schema: &Schema, lanes: usize) -> Result<Option<L
             _ => Which::Foreign,
         },
         containment: Some(containment(config)?),
+        trust: trust(config)?,
         ..RuntimeOptions::default()
     };
     if let Some(runtime) = &config.models.runtime {
@@ -276,6 +278,12 @@ pub fn loader(config: &Config, schema: &Schema, lanes: usize) -> Result<Option<L
     // Workers run in another folder.
     options.library = std::path::absolute(&options.library).unwrap_or(options.library);
     Ok(Some(Loader::new(Repository::open(path)?, FeatureIndex::of(schema), options)))
+}
+
+/// Whose signatures are believed.
+fn trust(config: &Config) -> Result<Trust, ModelError> {
+    let require = Require::named(&config.models.require_signature).unwrap_or_default();
+    Trust::new(&config.models.trusted_keys, require).map_err(|problem| ModelError::Data(format!("`models.trusted_keys`: {problem}")))
 }
 
 /// How foreign models are contained: by this program, in an empty folder.

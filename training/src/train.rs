@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use telltale_models::profile::{Bins, Column, Profile};
 use telltale_models::repository::{Draft, GoldenRows, Input, Manifest, Missing, Origin, Output, Training};
 use telltale_models::{CalibrationTable, ModelError, Repository, calibration};
 
@@ -88,12 +89,21 @@ pub fn train(options: &TrainOptions) -> Result<Trained, ModelError> {
             raw: golden.iter().map(|row| score(*row)).collect(),
         },
         report: report((learn.len(), hold.len(), rows - second), figures),
+        profile: Some(profile((first, second), &inputs, score)),
+        signature: None,
         model: model.bytes,
     };
     let repository = Repository::create(&options.repository)?;
     let version = repository.publish(&options.model, draft)?;
     repository.promote(&options.model, version)?;
     Ok(Trained { version, inputs: count, bytes, figures })
+}
+
+/// What the training window looked like: all of its rows, because nobody takes the attacks out of what comes later. Scores are those of the
+/// rows to calibrate on, which the model did not learn.
+fn profile((first, second): (usize, usize), inputs: &[(&Feature, Input)], score: impl Fn(usize) -> f64) -> Profile {
+    let columns = inputs.iter().map(|(feature, _)| Column::of(&feature.name, (0..first).map(|row| at(feature, row))));
+    Profile { rows: first as u64, inputs: columns.collect(), score: Bins::of((first..second).map(score)) }
 }
 
 /// A probability where held-out rows of both kinds are labelled; else a p-value, by which no labels are needed.
@@ -248,8 +258,18 @@ mod tests {
             let manifest = |name: &str| Repository::open(options(name).repository).unwrap().manifest("unusual", 1).unwrap();
             assert_eq!(manifest("a"), manifest("b"));
             assert_eq!(manifest("a").kind.name(), kind);
+            profiled(&options("a").repository, &manifest("a"));
             serves(&options("a").repository, kind);
         }
+    }
+
+    /// The version's profile holds its training window.
+    fn profiled(repository: &Path, manifest: &Manifest) {
+        let path = repository.join("unusual/versions/1/profile.json");
+        let profile = Profile::parse(&std::fs::read(path).unwrap(), manifest).unwrap();
+        assert_eq!((profile.rows, profile.score.counts().iter().sum::<u64>()), (3_600, 1_200));
+        let age = profile.inputs.iter().find(|column| column.name == "user.age").unwrap();
+        assert!(age.counts().sum::<u64>() == 3_600 && age.missing == 327, "{}", age.missing);
     }
 
     /// Loads the version, scores a calm and an odd row, and has the odd one explained.

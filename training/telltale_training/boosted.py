@@ -14,7 +14,7 @@ import lightgbm as lgb
 import numpy as np
 import onnxruntime as ort
 
-from telltale_training import calibrate, export, metrics
+from telltale_training import calibrate, export, metrics, profile
 from telltale_training.publish import Draft, Input
 
 if TYPE_CHECKING:
@@ -167,6 +167,7 @@ def train(frame: Frame, settings: Settings) -> Draft:
         metrics=figures,
         model=model,
         calibration=table,
+        profile=profile.profile([one.name for one in inputs], learn.values[:, chosen], scores),
         golden=(held, run(model, rows[1][golden])),
         report=report,
         training={

@@ -41,6 +41,7 @@ class Draft:
     metrics: dict[str, float]
     model: bytes
     calibration: str
+    profile: str
     golden: tuple[NDArray[np.float64], NDArray[np.float64]]
     report: dict[str, Any]
 
@@ -75,6 +76,7 @@ def publish(repository: Path, name: str, draft: Draft) -> int:
     staging.mkdir()
     (staging / "model.onnx").write_bytes(draft.model)
     (staging / "calibration.json").write_text(draft.calibration)
+    (staging / "profile.json").write_text(draft.profile)
     (staging / "report.json").write_text(json.dumps(draft.report, indent=2, sort_keys=True) + "\n")
     rows, raw = draft.golden
     columns = {one.name: pa.array(rows[:, at], from_pandas=True) for at, one in enumerate(draft.inputs)}

@@ -1,23 +1,28 @@
 //! From a version's folder to a model ready to score: every digest, feature hash and golden row is checked on the way.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
 use telltale_features::schema::Schema;
 use telltale_features::vector::FeatureId;
 
-use super::manifest::{CALIBRATION, GOLDEN, Kind, Manifest};
+use super::manifest::{CALIBRATION, GOLDEN, Kind, Manifest, PROFILE};
 use crate::bundle::{Engine, Input, Model};
 use crate::calibration::CalibrationTable;
 use crate::contain::{Contained, Spec};
 use crate::forest::{self, Forest};
 use crate::half_space::{self, HalfSpace};
+use crate::intake::as_taken;
 use crate::judge::judge;
 use crate::linear::{self, Linear};
 use crate::onnx::{Onnx, exported};
+use crate::profile::Profile;
 use crate::score::Lane;
 use crate::table::Table;
+use crate::trust::{MOST_BYTES, SIGNATURE, Signature, Signer, Signs};
 use crate::{ModelError, RuntimeOptions, Which};
 
 /// Name of the golden rows' column with the raw score.
@@ -97,6 +102,8 @@ impl FeatureIndex {
 pub struct Files {
     /// The manifest.
     pub manifest: Manifest,
+    /// The manifest's own bytes, which are what is signed.
+    text: String,
     bytes: HashMap<String, Vec<u8>>,
 }
 
@@ -104,6 +111,20 @@ impl Files {
     /// Size of the model's file.
     pub fn model_bytes(&self) -> u64 {
         self.model().len() as u64
+    }
+
+    /// How the rows of the training window were distributed.
+    ///
+    /// # Errors
+    /// [`ModelError::Invalid`] when that is not told of the manifest's inputs.
+    pub fn profile(&self, folder: &Path) -> Result<Option<Profile>, ModelError> {
+        let profile = self.bytes.get(PROFILE).map(|bytes| Profile::parse(bytes, &self.manifest));
+        profile.transpose().map_err(|problem| ModelError::invalid(folder.join(PROFILE), problem))
+    }
+
+    /// The bytes of the manifest.
+    pub const fn manifest_bytes(&self) -> &[u8] {
+        self.text.as_bytes()
     }
 
     fn model(&self) -> &[u8] {
@@ -128,12 +149,37 @@ impl Files {
 /// # Errors
 /// The first thing that is wrong with them.
 pub fn files(folder: &Path) -> Result<Files, ModelError> {
-    let manifest = Manifest::read(&folder.join("manifest.toml"))?;
+    let path = folder.join("manifest.toml");
+    let text = std::fs::read_to_string(&path).map_err(ModelError::io("read", &path))?;
+    let manifest = Manifest::parse(&path, &text)?;
     let mut bytes = HashMap::new();
     for (name, digest) in &manifest.files {
         bytes.insert(name.clone(), checked(&folder.join(name), digest)?);
     }
-    Ok(Files { manifest, bytes })
+    Ok(Files { manifest, text, bytes })
+}
+
+/// Who signed a version.
+///
+/// # Errors
+/// Why its signature, or that it has none, is not accepted.
+pub fn signer(folder: &Path, (model, files): (&str, &Files), index: &FeatureIndex, options: &RuntimeOptions) -> Result<Signer, ModelError> {
+    let path = folder.join(SIGNATURE);
+    let invalid = |problem: String| ModelError::invalid(&path, problem);
+    let mut stored = Vec::new();
+    // However long it is, no more is read than tells that it is too long.
+    let read = File::open(&path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut stored));
+    let signature = match read {
+        Ok(_) => Some(Signature::parse(&stored).map_err(invalid)?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(ModelError::io("read", path)(error)),
+    };
+    let digest = blake3::hash(files.manifest_bytes()).to_hex();
+    let signer = options.trust.version(model, (&files.manifest, digest.as_str()), signature.as_ref()).map_err(invalid)?;
+    if signature.is_some_and(|signature| signature.signs == Signs::File) {
+        as_taken(&files.manifest, files.model(), index, options).map_err(invalid)?;
+    }
+    Ok(signer)
 }
 
 /// Where a version's inputs come from.

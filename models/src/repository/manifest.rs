@@ -91,7 +91,9 @@ pub const CALIBRATION: &str = "calibration.json";
 pub const GOLDEN: &str = "golden.parquet";
 /// Figures of the training run.
 pub const REPORT: &str = "report.json";
-const FILES: [&str; 5] = ["model.onnx", "model.bin", CALIBRATION, GOLDEN, REPORT];
+/// How the rows of the training window were distributed, if it says so.
+pub const PROFILE: &str = "profile.json";
+const FILES: [&str; 6] = ["model.onnx", "model.bin", CALIBRATION, GOLDEN, REPORT, PROFILE];
 
 /// `manifest.toml`: what a version is, reads and gives.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -237,7 +239,15 @@ impl Manifest {
     /// [`ModelError::Io`], or [`ModelError::Invalid`] with what is wrong, where and what is allowed.
     pub fn read(path: &Path) -> Result<Self, ModelError> {
         let text = std::fs::read_to_string(path).map_err(ModelError::io("read", path))?;
-        let manifest: Self = toml::from_str(&text).map_err(|error| ModelError::invalid(path, error.to_string()))?;
+        Self::parse(path, &text)
+    }
+
+    /// Checks the text of a manifest, which was read there.
+    ///
+    /// # Errors
+    /// [`ModelError::Invalid`] with what is wrong, where and what is allowed.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ModelError> {
+        let manifest: Self = toml::from_str(text).map_err(|error| ModelError::invalid(path, error.to_string()))?;
         manifest.check().map_err(|problem| ModelError::invalid(path, problem))?;
         Ok(manifest)
     }

@@ -21,11 +21,12 @@ use std::path::{Path, PathBuf};
 use telltale_features::schema::Schema;
 
 use crate::calibration::CalibrationTable;
+use crate::profile::Profile;
 use crate::{Bundle, Loader, ModelError, RuntimeOptions};
 
 pub use audit::{AuditLine, Author};
 pub use load::{FeatureIndex, RAW};
-pub use manifest::{CALIBRATION, Form, GOLDEN, Input, Kind, Manifest, Missing, Named, Origin, Output, REPORT, Training};
+pub use manifest::{CALIBRATION, Form, GOLDEN, Input, Kind, Manifest, Missing, Named, Origin, Output, PROFILE, REPORT, Training};
 pub use policy::{Aliases, Canary, Fallback, ModelPolicy, Step};
 pub use publish::{Draft, GoldenRows};
 
@@ -113,6 +114,21 @@ impl Repository {
             return Err(ModelError::invalid(&path, format!("its digest is {}: the file is damaged or was changed", table.digest())));
         }
         Ok(table)
+    }
+
+    /// What the first rows of this site looked like to a version that brought no profile.
+    ///
+    /// # Errors
+    /// [`ModelError::Io`], or [`ModelError::Invalid`] when it does not fit the version.
+    pub fn site_profile(&self, model: &str, version: u32) -> Result<Option<Profile>, ModelError> {
+        let path = self.site_folder(model, version)?.join(PROFILE);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(ModelError::io("read", path)(error)),
+        };
+        let profile = Profile::parse(&bytes, &self.manifest(model, version)?);
+        profile.map(Some).map_err(|problem| ModelError::invalid(path, problem))
     }
 
     /// BLAKE3 of a version's manifest, which holds the digests of all its files.

@@ -7,12 +7,14 @@ use std::path::Path;
 use telltale_features::file::{self, Readers};
 
 use super::audit::{AuditLine, Author};
-use super::manifest::{CALIBRATION, GOLDEN, Manifest, REPORT};
+use super::manifest::{CALIBRATION, GOLDEN, Manifest, PROFILE, REPORT};
 use super::policy::{ModelPolicy, Step};
 use super::{RAW, Repository};
 use crate::ModelError;
 use crate::calibration::CalibrationTable;
+use crate::profile::Profile;
 use crate::table::{self, Column};
+use crate::trust::{SIGNATURE, Signature, SigningKey, Signs};
 
 /// Rows with the score that the model gives them.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +37,10 @@ pub struct Draft {
     pub golden: GoldenRows,
     /// The report as JSON.
     pub report: String,
+    /// How the rows that it learnt were distributed.
+    pub profile: Option<Profile>,
+    /// The signature that its file came with.
+    pub signature: Option<Signature>,
 }
 
 /// File that keeps the highest version number ever given.
@@ -175,6 +181,23 @@ impl Repository {
         fs::remove_dir_all(&staging).map_err(ModelError::io("delete", &staging))
     }
 
+    /// Signs a version: its signature stands beside the manifest, in the place of one that was there; the version itself stays as it is.
+    ///
+    /// # Errors
+    /// [`ModelError::Absent`] when it is not there, [`ModelError::Invalid`] when its files are not what its manifest says, or
+    /// [`ModelError::Io`].
+    pub fn sign(&self, model: &str, version: u32, key: &SigningKey, author: &Author) -> Result<Signature, ModelError> {
+        self.must_have(model, version)?;
+        let _alone = self.alone(model)?;
+        let folder = self.version_folder(model, version)?;
+        // Nobody should vouch for a damaged version.
+        let files = super::load::files(&folder)?;
+        let signature = key.sign(Signs::Manifest, model, files.manifest_bytes());
+        self.record(&AuditLine::new(author, "sign", model, Some(version)))?;
+        store(&folder.join(SIGNATURE), signature.to_json().as_bytes())?;
+        Ok(signature)
+    }
+
     /// Stores a calibration of this site and puts it in force for the version. Returns its digest.
     ///
     /// # Errors
@@ -186,6 +209,16 @@ impl Repository {
         store(&folder.join(format!("{digest}.json")), table.to_json().as_bytes())?;
         store(&folder.join("current"), digest.as_bytes())?;
         Ok(digest)
+    }
+
+    /// Stores what the first rows of this site looked like to a version that brought no profile; what is there already stays.
+    ///
+    /// # Errors
+    /// [`ModelError::Name`] or [`ModelError::Io`].
+    pub fn store_site_profile(&self, model: &str, version: u32, profile: &Profile) -> Result<(), ModelError> {
+        let folder = self.site_folder(model, version)?;
+        fs::create_dir_all(&folder).map_err(ModelError::io("create", &folder))?;
+        store(&folder.join(PROFILE), profile.to_json().as_bytes())
     }
 
     /// Refuses a version that is not there.
@@ -214,6 +247,9 @@ fn stage(staging: &Path, mut draft: Draft) -> Result<(), ModelError> {
     if let Some(table) = &draft.calibration {
         files.push((CALIBRATION, table.to_json().into_bytes()));
     }
+    if let Some(profile) = &draft.profile {
+        files.push((PROFILE, profile.to_json().into_bytes()));
+    }
     draft.manifest.files.clear();
     for (name, bytes) in files {
         store(&staging.join(name), &bytes)?;
@@ -227,6 +263,9 @@ fn stage(staging: &Path, mut draft: Draft) -> Result<(), ModelError> {
     sync(&golden)?;
     let bytes = fs::read(&golden).map_err(ModelError::io("read", &golden))?;
     draft.manifest.files.insert(GOLDEN.to_string(), blake3::hash(&bytes).to_hex().to_string());
+    if let Some(signature) = &draft.signature {
+        store(&staging.join(SIGNATURE), signature.to_json().as_bytes())?;
+    }
     store(&staging.join("manifest.toml"), draft.manifest.to_toml()?.as_bytes())
 }
 

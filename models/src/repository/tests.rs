@@ -63,7 +63,15 @@ pub(crate) fn draft(seed: u64) -> Draft {
         inputs: (0..4).map(|at| rows.iter().take(8).map(|row| f64::from(row[at])).collect()).collect(),
         raw: raw[..8].to_vec(),
     };
-    Draft { manifest, model: forest::file::encode(&trees).unwrap(), calibration: conformal(&raw).ok(), golden, report: "{}".into() }
+    Draft {
+        manifest,
+        model: forest::file::encode(&trees).unwrap(),
+        calibration: conformal(&raw).ok(),
+        golden,
+        report: "{}".into(),
+        profile: None,
+        signature: None,
+    }
 }
 
 struct Site {

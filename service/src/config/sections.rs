@@ -218,6 +218,14 @@ section! {
         slower_us: u64 = 1000,
         /// Program of the workers.
         worker: Option<PathBuf> = None,
+        /// Public keys whose signatures are believed: `NAME=KEY`.
+        trusted_keys: Vec<String> = Vec::new(),
+        /// What must be signed.
+        require_signature: String = "never".to_owned(),
+        /// Minutes of traffic that are held against what a model learnt.
+        drift_minutes: u64 = 1440,
+        /// One row in so many is counted for that.
+        drift_one_in: u64 = 10,
     }
 }
 

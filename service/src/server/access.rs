@@ -110,6 +110,7 @@ const RULES: &[(&str, Option<&[Role]>)] = &[
     ("/telltale.v1.Entities/Override", Some(&[Role::Analyst, Role::Operator])),
     ("/telltale.v1.Models/ListModels", Some(&[Role::Viewer, Role::Analyst, Role::Operator])),
     ("/telltale.v1.Models/CompareModel", Some(&[Role::Viewer, Role::Analyst, Role::Operator])),
+    ("/telltale.v1.Models/Drift", Some(&[Role::Viewer, Role::Analyst, Role::Operator])),
     ("/telltale.v1.Models/", Some(&[Role::Operator])),
     ("/telltale.v1.Templates/ListTemplates", Some(&[Role::Viewer, Role::Analyst, Role::Operator])),
     ("/telltale.v1.Templates/", Some(&[Role::Operator])),

@@ -1,9 +1,12 @@
 //! Prometheus metrics: counted here, written as text for `/metrics`. Labels come from closed sets only.
 
-use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 use telltale_features::store::Store;
+use telltale_proto::v1;
 
-use super::Service;
+use super::{Service, models};
 use crate::journal::JournalStats;
 
 /// All of them.
@@ -49,6 +52,8 @@ pub struct Metrics {
     lessons: IntGaugeVec,
     geo_lookups: IntGaugeVec,
     geo_built: IntGauge,
+    model_psi: GaugeVec,
+    model_missing: GaugeVec,
     shadow_dropped: IntGauge,
     labels_dropped: IntGauge,
     standing: IntGaugeVec,
@@ -95,6 +100,12 @@ impl Metrics {
             registry.register(Box::new(gauges.clone()))?;
             Ok(gauges)
         };
+        // Models and versions are those of the repository: an operator puts them there, nothing from outside does. No label names a feature.
+        let floats = |name: &str, help: &str| -> prometheus::Result<GaugeVec> {
+            let gauges = GaugeVec::new(Opts::new(name, help), &["model", "version", "what"])?;
+            registry.register(Box::new(gauges.clone()))?;
+            Ok(gauges)
+        };
         let buckets = vec![25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 100e-3, 1.0];
         let options = HistogramOpts::new("telltale_score_seconds", "Time from a transaction's arrival to its verdict.");
         let seconds = Histogram::with_opts(options.buckets(buckets))?;
@@ -127,6 +138,14 @@ impl Metrics {
             model_absent: counter("telltale_model_absent_total", "Scores that a model was asked for and did not give.")?,
             inferences: counters("telltale_inferences_total", "Calls of ModelInfer.", "result")?,
             inference_rows: counter("telltale_inference_rows_total", "Rows scored by ModelInfer.")?,
+            model_psi: floats(
+                "telltale_model_psi",
+                "Population stability index of a model in force: of its score, and of its input that has moved most.",
+            )?,
+            model_missing: floats(
+                "telltale_model_missing_rate",
+                "Share of a model's input values that are missing: in what it learnt, now, and now of the input with the largest rise.",
+            )?,
             shadow_dropped: gauge("telltale_shadow_dropped", "Transactions that models in shadow did not see for want of room.")?,
             labels_dropped: gauge("telltale_shadow_labels_dropped", "Labels that no model in shadow saw for want of room.")?,
             standing: gauges("telltale_standing_decisions", "Standing decisions.", "origin")?,
@@ -148,6 +167,25 @@ impl Metrics {
         })
     }
 
+    /// How far the models in force have moved; those that are not any more are gone.
+    fn drift(&self, models: &[v1::ModelDrift]) {
+        self.model_psi.reset();
+        self.model_missing.reset();
+        for model in models.iter().filter(|model| model.rows > 0) {
+            let version = model.version.to_string();
+            let psi = |what, value| self.model_psi.with_label_values(&[model.model.as_str(), &version, what]).set(value);
+            let missing = |what, value| self.model_missing.with_label_values(&[model.model.as_str(), &version, what]).set(value);
+            let inputs = model.features.len().max(1) as f64;
+            psi("score", model.score_stability_index);
+            psi("worst_input", model.features.iter().map(|feature| feature.stability_index).fold(0.0, f64::max));
+            missing("learnt", model.features.iter().map(|feature| feature.missing_then).sum::<f64>() / inputs);
+            missing("now", model.features.iter().map(|feature| feature.missing_now).sum::<f64>() / inputs);
+            let rise = |feature: &v1::FeatureDrift| feature.missing_now - feature.missing_then;
+            let risen = model.features.iter().max_by(|one, other| rise(one).total_cmp(&rise(other)));
+            missing("most_risen_input", risen.map_or(0.0, |feature| feature.missing_now));
+        }
+    }
+
     /// All of them as text, the store's and the journal's present state included.
     ///
     /// # Errors
@@ -165,6 +203,7 @@ impl Metrics {
         self.standing.with_label_values(&["rule"]).set(signed(denials as u64));
         self.shadow_dropped.set(signed(service.models.shadows.dropped()));
         self.labels_dropped.set(signed(service.models.shadows.labels_dropped()));
+        self.drift(&models::drift_report(service, ""));
         let store = engine.store.stats();
         self.entities.set(signed(store.entities.iter().sum()));
         self.entity_bytes.set(signed(store.bytes.iter().sum()));

@@ -190,7 +190,7 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
         admission: Arc::new(Admission::new(config.scoring.max_concurrent, config.scoring.shed_from, config.scoring.shed_last.clone())),
         decisions,
         metrics: Metrics::new()?,
-        models: Models::new(&engine, config.models.slower_us),
+        models: Models::new(&engine, &config.models),
         names: Names::open(&config.data, config.names.max_mb << 20).map_err(data)?,
         forgetting: Forgetting::new(&config.data, &keys.entity_secret()),
         audit,

@@ -3,12 +3,14 @@
 mod access;
 mod answers;
 mod doors;
+mod drift;
 mod hints;
 mod inference;
 mod kept;
 mod models;
 mod online;
 mod parity;
+mod trust;
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -44,6 +44,8 @@ pub fn trained(schema: &Schema, rows: &[Vec<f32>], folder: &Path) -> Result<Bund
         calibration: Some(conformal(&raws)?),
         golden,
         report: "{}".to_owned(),
+        profile: None,
+        signature: None,
     };
     let repository = Repository::create(folder)?;
     let version = repository.publish("bench", draft)?;

@@ -1,5 +1,6 @@
 //! The targets: each parser of foreign bytes with right inputs to start from and the invariants that must hold whatever comes.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use prost::Message;
@@ -14,10 +15,12 @@ use telltale_features::time::Timestamp;
 use telltale_models::CalibrationTable;
 use telltale_models::calibration::conformal;
 use telltale_models::forest::{self, Branch, Forest, Trees};
-use telltale_models::half_space::{self, HalfSpace, Profile, Shape};
+use telltale_models::half_space::{self, HalfSpace, Shape};
 use telltale_models::linear::{self, Basis, Component, Head, Linear, Parts};
+use telltale_models::profile::{Bins, Column, Profile};
 use telltale_models::repository::{Manifest, ModelPolicy};
 use telltale_models::scale::Scale;
+use telltale_models::trust::{Require, Signature, SigningKey, Signs, Trust};
 use telltale_policy::Policy;
 use telltale_proto::journal::v1::{JournalRecord, journal_record::Kind};
 use telltale_proto::json::{self, Unknown};
@@ -53,6 +56,8 @@ pub fn all() -> Vec<Target> {
         manifest(),
         calibration(),
         inference(),
+        signature(),
+        profile(),
     ]
 }
 
@@ -254,7 +259,7 @@ fn linear() -> Target {
 fn half_space() -> Target {
     let shape = Shape { scales: vec![Scale { centre: 0.0, width: 2.0 }; 2], seed: 7, trees: 3, depth: 5, window: 32 };
     let rows: Vec<[f32; 2]> = (0..32_u8).map(|n| [f32::from(n % 7), f32::from(n % 5)]).collect();
-    let right = Profile::of(&shape, &rows).ok().and_then(|profile| half_space::file::encode(&shape, &profile).ok());
+    let right = half_space::Profile::of(&shape, &rows).ok().and_then(|profile| half_space::file::encode(&shape, &profile).ok());
     let run = |bytes: &[u8]| {
         let Ok((shape, profile)) = half_space::file::decode(bytes) else { return };
         assert!(half_space::file::encode(&shape, &profile).as_deref() == Ok(bytes), "written otherwise than it was read");
@@ -290,6 +295,44 @@ fn calibration() -> Target {
         }
     };
     Target { name: "calibration", seeds: vec![right.into_bytes()], run: Box::new(run) }
+}
+
+/// A model's signature: only the right one is believed.
+fn signature() -> Target {
+    const MODEL: &[u8] = b"a model";
+    let signed = |seed| SigningKey::from_seed([seed; 32]).map(|key| (key.public(), key.sign(Signs::File, "mine", MODEL)));
+    let (Ok((public, right)), Ok((_, other))) = (signed(1), signed(2)) else {
+        return Target { name: "signature", seeds: Vec::new(), run: Box::new(|_| {}) };
+    };
+    let seeds = vec![right.to_json().into_bytes(), other.to_json().into_bytes()];
+    let trust = Trust::new(&[format!("release={}", public.to_base64())], Require::Always);
+    let run = move |bytes: &[u8]| {
+        let Ok(trust) = &trust else { return };
+        if trust.file("mine", MODEL, Some(bytes)).is_ok() {
+            let same = |found: Signature| {
+                found.public_key() == Ok(public)
+                    && (&found.model, &found.digest, &found.signature) == (&right.model, &right.digest, &right.signature)
+            };
+            assert!(Signature::parse(bytes).is_ok_and(same), "a forged signature was believed");
+        }
+    };
+    Target { name: "signature", seeds, run: Box::new(run) }
+}
+
+/// What a training window looked like: every number has a bin.
+fn profile() -> Target {
+    let manifest = Manifest::parse(Path::new("manifest.toml"), MANIFEST);
+    let names = manifest.iter().flat_map(|manifest| &manifest.inputs).map(|input| input.name.clone());
+    let inputs = names.map(|name| Column::of(&name, (0..100).map(f64::from))).collect();
+    let right = Profile { rows: 100, inputs, score: Bins::of((0..100).map(f64::from)) }.to_json();
+    let run = move |bytes: &[u8]| {
+        let Some(profile) = manifest.as_ref().ok().and_then(|manifest| Profile::parse(bytes, manifest).ok()) else { return };
+        for value in [f64::NEG_INFINITY, -1.0, 0.0, 1e300, f64::INFINITY, f64::NAN] {
+            assert!(profile.inputs.iter().all(|column| column.place(value) < column.counts().count()), "{value} has no bin");
+            assert!(value.is_nan() || profile.score.place(value) < profile.score.counts().len(), "a score of {value} has no bin");
+        }
+    };
+    Target { name: "profile", seeds: vec![right.into_bytes()], run: Box::new(run) }
 }
 
 /// The door on arbitrary transactions: what is admitted survives the journal unchanged and holds no body.

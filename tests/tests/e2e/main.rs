@@ -32,6 +32,7 @@ mod replicas;
 mod rolling;
 mod rotation;
 mod shared_state;
+mod signatures;
 mod simulator;
 mod snapshots;
 mod stage;

@@ -13,6 +13,7 @@ use telltale_tests::stand::{Scorer, connect, shipped_models};
 use telltale_tests::traffic::Traffic;
 use tonic::transport::Channel;
 
+use crate::signatures;
 use crate::stage::{score, within, write_figures};
 
 /// A repository with the shipped forest alone, and the section that names it.
@@ -75,16 +76,22 @@ fn p99(mut micros: Vec<u64>) -> u64 {
 async fn every_hostile_model_is_stopped_by_its_own_guard_and_no_call_fails() {
     let folder = tempfile::tempdir().unwrap();
     let files = folder.path().join("corpus");
-    let expected = corpus(&files);
+    let mut expected = corpus(&files);
+    expected.extend(signatures::corpus(&files));
     assert!(expected.len() >= 40 && expected.values().collect::<std::collections::BTreeSet<_>>().len() >= 12);
     let (root, section) = repository(folder.path());
-    let scorer = Scorer::start(folder.path(), &section).unwrap();
+    let scorer = Scorer::start(folder.path(), &format!("{section}{}", signatures::section())).unwrap();
     let inbox = root.join("inbox");
     let client = scorer.client().await;
     let mut traffic = Traffic::new(81, 50);
     paced(&client, &mut traffic, |calls| calls < 200).await;
     let calm = paced(&client, &mut traffic, |calls| calls < 1_500).await;
     for name in expected.keys().map(String::as_str).chain(["harmless.onnx"]) {
+        // A signature before its file: a file without one is taken as it is.
+        let beside = format!("{name}.sig");
+        if files.join(&beside).exists() {
+            std::fs::copy(files.join(&beside), inbox.join(&beside)).unwrap();
+        }
         std::fs::copy(files.join(name), inbox.join(name)).unwrap();
     }
     let end = tokio::time::Instant::now() + Duration::from_secs(240);

@@ -1,13 +1,15 @@
 //! Commands on a repository's folder. A running scorer that serves it follows within a second.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use telltale_models::Repository;
 use telltale_models::intake::draft;
-use telltale_models::repository::{AuditLine, Author, ModelPolicy, Origin, Step};
+use telltale_models::repository::{AuditLine, Author, Draft, ModelPolicy, Origin, Step};
+use telltale_models::trust::Signature;
 
-use super::{Change, ConfigArgs, Shape};
+use super::{Change, ConfigArgs, Shape, keys};
 use crate::error::CommandError;
 use crate::setup::{self, SystemClock};
 
@@ -83,17 +85,22 @@ pub fn verify(config: &ConfigArgs, which: (Option<String>, Option<u32>), shape: 
             None => champion(loader.repository(), &model)?,
         };
         match loader.verify(&model, version) {
-            Ok(()) => usable.push(format!("{model}:{version}")),
+            Ok(signer) => usable.push((format!("{model}:{version}"), signer.to_string())),
             Err(error) => failed.push((format!("{model}:{version}"), error.to_string())),
         }
     } else {
         let bundle = loader.bundle().map_err(CommandError::usage)?;
-        usable.extend(bundle.models().map(|(model, version)| format!("{model}:{version}")));
+        let statuses = loader.statuses();
+        let signer = |model: &str, version| statuses.iter().find(|status| &*status.model == model && status.version == version);
+        let signer = |model: &str, version| signer(model, version).map(|status| status.signer.to_string()).unwrap_or_default();
+        usable.extend(bundle.models().map(|(model, version)| (format!("{model}:{version}"), signer(model, version))));
         failed.extend(bundle.failures().iter().map(|failure| (failure.model.to_string(), failure.reason.clone())));
     }
     let problems: Vec<Value> = failed.iter().map(|(model, reason)| json!({ "model": model, "reason": reason })).collect();
-    shape.print(&json!({ "usable": usable, "failed": problems }), || {
-        let mut lines: Vec<String> = usable.iter().map(|model| format!("{model:<32} usable")).collect();
+    let names: Vec<&String> = usable.iter().map(|(name, _)| name).collect();
+    let signers: BTreeMap<&String, &String> = usable.iter().map(|(name, signer)| (name, signer)).collect();
+    shape.print(&json!({ "usable": names, "signers": signers, "failed": problems }), || {
+        let mut lines: Vec<String> = usable.iter().map(|(model, signer)| format!("{model:<32} usable, {signer}")).collect();
         lines.extend(failed.iter().map(|(model, reason)| format!("{model:<32} {reason}")));
         lines.join("\n")
     })?;
@@ -104,7 +111,12 @@ pub fn verify(config: &ConfigArgs, which: (Option<String>, Option<u32>), shape: 
 }
 
 /// Judges and probes a file and adds it as a version.
-pub fn publish(folder: &Path, (model, file, schema): (&str, &Path, Option<PathBuf>), change: &Change) -> Result<(), CommandError> {
+pub fn publish(
+    folder: &Path,
+    (model, file, schema): (&str, &Path, Option<PathBuf>),
+    key: Option<&Path>,
+    change: &Change,
+) -> Result<(), CommandError> {
     let args = ConfigArgs { models: Some(folder.to_path_buf()), schema, ..ConfigArgs::default() };
     let mut config = args.read()?;
     // Workers run in an empty folder; nothing of it stays.
@@ -117,10 +129,21 @@ pub fn publish(folder: &Path, (model, file, schema): (&str, &Path, Option<PathBu
     let repository = loader.repository();
     repository.check_name(model).map_err(CommandError::usage)?;
     let bytes = std::fs::read(file).map_err(|error| CommandError::usage(format!("cannot read `{}`: {error}", file.display())))?;
+    let key = key.map(keys::read).transpose()?;
+    // A version can be signed as a whole; what came beside the file is over the file.
+    let signature = if key.is_none() { keys::of_file(None, (model, file, &bytes))? } else { None };
+    let stored = signature.as_ref().map(Signature::to_json);
+    let trust = &loader.options().trust;
+    trust
+        .file(model, &bytes, stored.as_deref().map(str::as_bytes))
+        .map_err(|problem| CommandError::failed(format!("signature: {problem}")))?;
     let draft = draft(bytes, Origin::Published, loader.index(), loader.options());
     let draft = draft.map_err(|refusal| CommandError::failed(format!("{}: {}", refusal.class, refusal.reason)))?;
     let inputs = draft.manifest.inputs.len();
-    let version = repository.publish(model, draft).map_err(CommandError::failed)?;
+    let version = repository.publish(model, Draft { signature, ..draft }).map_err(CommandError::failed)?;
+    if let Some(key) = key {
+        repository.sign(model, version, &key, &author(change)).map_err(CommandError::failed)?;
+    }
     repository.record(&AuditLine::new(&author(change), "publish", model, Some(version))).map_err(CommandError::failed)?;
     let value = json!({ "model": model, "version": version, "inputs": inputs });
     change.shape.print(&value, || format!("{model} version {version} is published; it reads {inputs} features"))
@@ -149,7 +172,7 @@ fn parts(policy: &ModelPolicy) -> String {
     parts.join(", ")
 }
 
-fn author(change: &Change) -> Author {
+pub fn author(change: &Change) -> Author {
     let now = telltale_features::time::Clock::now(&SystemClock);
     Author { who: "command line".to_owned(), why: change.reason.clone(), time_us: now.micros() }
 }

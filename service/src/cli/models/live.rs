@@ -7,7 +7,7 @@ use telltale_models::repository::Step;
 use telltale_proto::v1;
 use tonic::transport::Channel;
 
-use super::{Change, Shape};
+use super::{Change, Shape, keys};
 use crate::cli::entities::{connect, refused, with_token};
 use crate::error::CommandError;
 
@@ -49,7 +49,9 @@ impl Live {
         let request = v1::VerifyModelRequest { model: model.to_owned(), version };
         let answer = self.call(request, async |mut client, request| client.verify_model(request).await)?;
         let name = format!("{model}:{version}");
-        shape.print(&answer, || format!("{name:<32} {}", if answer.usable { "usable" } else { &answer.reason }))?;
+        shape.print(&answer, || {
+            format!("{name:<32} {}", if answer.usable { format!("usable, {}", answer.signer) } else { answer.reason.clone() })
+        })?;
         if answer.usable { Ok(()) } else { Err(CommandError::failed(format!("`{name}` cannot be used"))) }
     }
 
@@ -73,6 +75,16 @@ impl Live {
             None => Ok(()),
             Some(seconds) => Err(CommandError::failed(format!("after {seconds} seconds it is still {}", answer.calibration))),
         }
+    }
+
+    /// How far the transactions have moved from those that the models in force learnt.
+    pub fn drift(&self, model: Option<String>, most: usize, shape: Shape) -> Result<(), CommandError> {
+        let request = v1::DriftRequest { model: model.unwrap_or_default() };
+        let answer = self.call(request, async |mut client, request| client.drift(request).await)?;
+        shape.print(&answer, || match answer.models.as_slice() {
+            [] => "no model is in force".to_owned(),
+            models => models.iter().map(|model| drift(model, most)).collect::<Vec<_>>().join("\n\n"),
+        })
     }
 
     /// One step of a model's policy.
@@ -104,9 +116,11 @@ impl Live {
     }
 
     /// Sends a file, which becomes a version in shadow.
-    pub fn publish(&self, model: &str, file: &Path, change: &Change) -> Result<(), CommandError> {
+    pub fn publish(&self, model: &str, (file, key): (&Path, Option<&Path>), change: &Change) -> Result<(), CommandError> {
         let onnx = std::fs::read(file).map_err(|error| CommandError::usage(format!("cannot read `{}`: {error}", file.display())))?;
-        let request = v1::PublishModelRequest { model: model.to_owned(), onnx: onnx.into(), reason: change.reason.clone() };
+        let signature = keys::of_file(key, (model, file, &onnx))?.map_or_else(String::new, |signature| signature.to_json());
+        let (model_name, reason) = (model.to_owned(), change.reason.clone());
+        let request = v1::PublishModelRequest { model: model_name, onnx: onnx.into(), reason, signature: signature.into() };
         let answer =
             self.call(request, async |client, request| client.max_encoding_message_size(usize::MAX).publish_model(request).await)?;
         change.shape.print(&answer, || {
@@ -133,6 +147,25 @@ impl Live {
             ask(client, with_token(request, token.as_deref())?).await.map_err(refused).map(tonic::Response::into_inner)
         })
     }
+}
+
+fn drift(model: &v1::ModelDrift, most: usize) -> String {
+    let v1::ModelDrift { model: name, version, reference, reference_rows, rows, window_minutes, one_in, unseen, .. } = model;
+    let mut lines = vec![
+        format!("{name} version {version}: {rows} rows of the last {window_minutes} minutes, 1 transaction in {one_in}; {unseen} not seen"),
+        format!("beside {reference} ({reference_rows} rows)"),
+        format!("{:<40} {:>8} {:>13} {:>12}", "", "PSI", "missing then", "now"),
+        format!("{:<40} {:>8.3} {:>13} {:>12}  {}", "score", model.score_stability_index, "", "", model.word),
+    ];
+    lines.extend(model.features.iter().take(most).map(|feature| {
+        let v1::FeatureDrift { feature, stability_index, missing_then, missing_now, word } = feature;
+        format!("{feature:<40} {stability_index:>8.3} {:>11.2} % {:>10.2} %  {word}", 100.0 * missing_then, 100.0 * missing_now)
+    }));
+    let left = model.features.len().saturating_sub(most);
+    if left > 0 {
+        lines.push(format!("and {left} more that have moved less"));
+    }
+    lines.join("\n")
 }
 
 fn is_calibrated(answer: &v1::CompareModelResponse) -> bool {

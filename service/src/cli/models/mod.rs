@@ -4,6 +4,7 @@
 //! running scorer over its admin listener.
 
 mod folder;
+mod keys;
 mod live;
 
 use std::path::PathBuf;
@@ -24,7 +25,10 @@ use crate::error::CommandError;
   telltale models compare abuse
   telltale models canary abuse 2 --percent 5
   telltale models promote abuse 2
-  telltale models rollback abuse --reason 'more false alarms'")]
+  telltale models rollback abuse --reason 'more false alarms'
+  telltale models drift
+  telltale models keygen --out release.key
+  telltale models sign abuse 2 --key release.key --models models/default")]
 pub struct Args {
     /// Admin listener of a running scorer.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7411", global = true)]
@@ -79,6 +83,7 @@ enum Command {
     /// Judges and probes a bare ONNX file and adds it as a new version; a running scorer also puts it in shadow.
     #[command(after_help = "Examples:
   telltale models publish mine model.onnx --reason 'trained on October'
+  telltale models publish mine model.onnx --sign release.key
   telltale models publish mine model.onnx --models models/default --schema my-schema.yaml")]
     Publish {
         /// Name of the model.
@@ -89,6 +94,42 @@ enum Command {
         /// Schema file or folder, where the repository's folder is given.
         #[arg(long, value_name = "PATH", requires = "models")]
         schema: Option<PathBuf>,
+        /// Sign it with this private key; absent: the signature in FILE.sig, if there is one, goes with it.
+        #[arg(long, value_name = "KEY")]
+        sign: Option<PathBuf>,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Makes a key that models are signed with: the private half in a file, the public half for `models.trusted_keys`.
+    #[command(after_help = "Examples:
+  telltale models keygen --out release.key
+  telltale models keygen --out ci.key --name build-server --output json")]
+    Keygen {
+        /// The new file; one that is there is never overwritten.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// What the configuration calls the key; absent: the file's name.
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        shape: Shape,
+    },
+    /// Signs a version of a repository's folder, or a bare file before it is published.
+    #[command(after_help = "Examples:
+  telltale models sign abuse 2 --key release.key --models models/default
+  telltale models sign mine --key release.key --file mine.onnx && cp mine.onnx.sig mine.onnx models/default/inbox/")]
+    Sign {
+        /// Name of the model.
+        model: String,
+        /// Which version.
+        #[arg(id = "which", value_name = "VERSION", required_unless_present = "file", requires = "models")]
+        version: Option<u32>,
+        /// The private key, as `telltale models keygen` writes it.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Sign this file; the signature is written to FILE.sig.
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["which", "models"])]
+        file: Option<PathBuf>,
         #[command(flatten)]
         change: Change,
     },
@@ -106,6 +147,20 @@ enum Command {
         /// Wait so many seconds until it is calibrated on this site; later the command fails.
         #[arg(long, value_name = "SECONDS")]
         wait: Option<u32>,
+        #[command(flatten)]
+        shape: Shape,
+    },
+    /// How far the transactions of this site have moved from those that the models in force learnt; asks a running scorer.
+    #[command(after_help = "Examples:
+  telltale models drift
+  telltale models drift abuse --most 10
+  telltale models drift abuse --output json")]
+    Drift {
+        /// Name of the model; absent: every one.
+        model: Option<String>,
+        /// Features that are shown of each model, the most shifted first; JSON has them all.
+        #[arg(long, value_name = "COUNT", default_value_t = 20)]
+        most: usize,
         #[command(flatten)]
         shape: Shape,
     },
@@ -220,11 +275,19 @@ pub fn run(args: Args) -> Result<(), CommandError> {
             live.verify(&model, version, shape)
         }
         Command::Verify { model, version, place, shape } => folder::verify(&place.config, (model, version), shape),
-        Command::Publish { model, file, schema, change } => match &change.models {
-            Some(folder) => folder::publish(folder, (&model, &file, schema), &change),
-            None => live.publish(&model, &file, &change),
+        Command::Publish { model, file, schema, sign, change } => match &change.models {
+            Some(folder) => folder::publish(folder, (&model, &file, schema), sign.as_deref(), &change),
+            None => live.publish(&model, (&file, sign.as_deref()), &change),
         },
+        Command::Keygen { out, name, shape } => keys::keygen(&out, name, shape),
+        Command::Sign { model, key, file: Some(file), change, .. } => keys::file(&key, (&model, &file), change.shape),
+        Command::Sign { model, version, key, file: None, change } => {
+            // The parser has seen that both are there.
+            let (folder, version) = (change.models.clone().unwrap_or_default(), version.unwrap_or_default());
+            keys::version(&key, (&model, version), &folder, &change)
+        }
         Command::Compare { model, version, wait, shape } => live.compare(&model, version, wait, shape),
+        Command::Drift { model, most, shape } => live.drift(model, most, shape),
         Command::Promote { model, version, uncalibrated, change } => step(&live, &model, Step::Promote(version), uncalibrated, &change),
         Command::Rollback { model, change } => step(&live, &model, Step::Rollback, false, &change),
         Command::Canary { model, version, percent, change } => step(&live, &model, Step::Canary(version, percent), false, &change),

@@ -8,7 +8,7 @@ use telltale_proto::v1;
 use tonic::{Request, Response, Status};
 
 use super::change::{self, Changed};
-use super::{Asker, inbox, loader};
+use super::{Asker, drift, inbox, loader};
 use crate::server::Service;
 use crate::server::access::Caller;
 use crate::server::errors::CallError;
@@ -61,7 +61,8 @@ impl v1::models_server::Models for ModelsApi {
         let (caller, asked) = opened(request);
         let asker = asker(caller, asked.reason).map_err(|error| self.0.refuse(error))?;
         let (service, model, by) = (Arc::clone(&self.0), asked.model.clone(), asker.clone());
-        let published = tokio::task::spawn_blocking(move || inbox::publish(&service, &model, asked.onnx.to_vec(), &by)).await;
+        let published =
+            tokio::task::spawn_blocking(move || inbox::publish(&service, &model, (asked.onnx.to_vec(), &asked.signature), &by)).await;
         let version = published.map_err(|error| Status::internal(error.to_string()))?.map_err(|error| self.0.refuse(error))?;
         let model = asked.model;
         let change = self.ask(move |service| {
@@ -103,9 +104,22 @@ impl v1::models_server::Models for ModelsApi {
     async fn verify_model(&self, request: Request<v1::VerifyModelRequest>) -> Reply<v1::VerifyModelResponse> {
         let asked = request.into_inner();
         let answer = self.ask(move |service| match loader(service)?.verify(&asked.model, asked.version) {
-            Ok(()) => Ok(v1::VerifyModelResponse { usable: true, reason: String::new() }),
+            Ok(signer) => Ok(v1::VerifyModelResponse { usable: true, reason: String::new(), signer: signer.to_string() }),
             Err(error @ (ModelError::Name { .. } | ModelError::Absent { .. })) => Err(error.into()),
-            Err(error) => Ok(v1::VerifyModelResponse { usable: false, reason: error.to_string() }),
+            Err(error) => Ok(v1::VerifyModelResponse { usable: false, reason: error.to_string(), signer: String::new() }),
+        });
+        Ok(Response::new(answer.await?))
+    }
+
+    async fn drift(&self, request: Request<v1::DriftRequest>) -> Reply<v1::DriftResponse> {
+        let model = request.into_inner().model;
+        let answer = self.ask(move |service| {
+            loader(service)?;
+            let models = drift::report(service, &model);
+            if models.is_empty() && !model.is_empty() {
+                return Err(ModelError::Data(format!("model `{model}` has no version in force")).into());
+            }
+            Ok(v1::DriftResponse { models })
         });
         Ok(Response::new(answer.await?))
     }
@@ -151,7 +165,10 @@ fn describe(service: &Service, loader: &Loader, name: &str) -> Result<v1::Model,
     let versions = repository.versions(name)?.into_iter().map(|version| {
         let status = statuses.iter().find(|status| &*status.model == name && status.version == version);
         let manifest = repository.manifest(name, version);
-        describe_version(service, name, version, (status.map_or((State::Staged, ""), |status| (status.state, &status.reason)), manifest))
+        let said = status.map_or((State::Staged, ""), |status| (status.state, &status.reason));
+        let signer = status.filter(|status| !matches!(status.state, State::Staged | State::Failed)).map(|status| status.signer.to_string());
+        let version = describe_version(service, name, version, (said, manifest));
+        v1::ModelVersion { signer: signer.unwrap_or_default(), ..version }
     });
     let versions = versions.collect();
     let ModelPolicy { revision, shadow, aliases, canary, .. } = policy;
@@ -187,6 +204,7 @@ fn describe_version(
         origin: origin.name().to_owned(),
         description,
         calibration: calibration(service, name, version),
+        signer: String::new(),
     }
 }
 

@@ -80,6 +80,7 @@ pub fn flip(service: &Service, loader: &Arc<Loader>, built: &Bundle, model: &str
     let bundle = Arc::clone(&engine.in_force().bundle);
     engine.restart_calibration();
     service.models.shadows.follow(&bundle, |_| true);
+    super::drift::follow(service);
     loader.settle(&bundle);
     epoch.map_or(0, |epoch| epoch.0)
 }

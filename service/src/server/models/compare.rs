@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use telltale_features::time::Timestamp;
+use telltale_models::profile::stability_index;
 use telltale_models::{Calibrated, ModelScore};
 use telltale_proto::v1;
 

@@ -1,5 +1,5 @@
 //! `inbox/` of the repository: a bare `.onnx` is picked up once it is complete, judged, probed, published and put in shadow; what is not
-//! taken goes to `.quarantine/` with the reason beside it.
+//! taken goes to `.quarantine/` with the reason beside it. `x.onnx.sig` is the signature of `x.onnx`.
 //!
 //! Runs on a thread of its own: a model that takes its time holds up nothing.
 
@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use telltale_models::intake::{Refusal, draft};
-use telltale_models::repository::{AuditLine, ModelPolicy, Origin, Step};
+use telltale_models::repository::{AuditLine, Draft, ModelPolicy, Origin, Step};
+use telltale_models::trust::{MOST_BYTES, Signature};
 use telltale_models::{Loader, ModelError};
 
 use super::{Asker, LOOK, change, loader, yield_to_scoring};
@@ -93,12 +94,16 @@ fn take(service: &Service, loader: &Arc<Loader>, path: &Path) -> Result<Taken, R
         }
         Err(error) => return Ok(Taken::Later(format!("it cannot be read: {error}"))),
     };
+    let signature = match signature(path) {
+        Ok(signature) => signature,
+        Err(error) => return Ok(Taken::Later(format!("its signature cannot be read: {error}"))),
+    };
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     let asker = Asker { who: "inbox".to_owned(), role: "operator", why: format!("`{}` was dropped", shown(path)) };
     // A server that was killed between publishing a file and clearing the inbox finds it again: it is the same version.
     let version = match loader.repository().holding(&stem, &bytes) {
         Some(version) => version,
-        None => admit(service, loader, (&stem, bytes, Origin::Inbox), &asker)?,
+        None => admit(service, loader, (&stem, bytes, Origin::Inbox, signature.as_deref()), &asker)?,
     };
     if !put_in_shadow(service, &stem, version, asker) {
         return Ok(Taken::Later("the server ends, or too many changes of models wait".to_owned()));
@@ -106,9 +111,29 @@ fn take(service: &Service, loader: &Arc<Loader>, path: &Path) -> Result<Taken, R
     tracing::info!(model = stem, version, "a model was taken from the inbox");
     // Last, so that a killed server has lost nothing; a file that came under the same name meanwhile is another model.
     Ok(match files::remove(path, stamp) {
-        Ok(_) => Taken::Done,
+        Ok(true) => {
+            std::fs::remove_file(beside(path)).ok();
+            Taken::Done
+        }
+        Ok(false) => Taken::Done,
         Err(error) => Taken::Later(format!("it is version {version} and cannot be removed: {error}")),
     })
+}
+
+/// Where the signature of a file is looked for.
+fn beside(path: &Path) -> PathBuf {
+    path.with_added_extension("sig")
+}
+
+/// The signature beside a file, if there is one; nothing that is no plain file, and never more than a signature has.
+fn signature(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
+    match files::read(&beside(path), MOST_BYTES) {
+        Ok(Found::Plain(bytes, _)) => Ok(Some(bytes)),
+        // As an empty one: it is there, and it is none.
+        Ok(Found::TooLarge(_) | Found::Other) => Ok(Some(Vec::new())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Has a version put in shadow by the models' thread and waits for that; a version that plays a part keeps it. False when it was not tried.
@@ -132,13 +157,15 @@ fn put_in_shadow(service: &Service, model: &str, version: u32, asker: Asker) -> 
 pub fn admit(
     service: &Service,
     loader: &Arc<Loader>,
-    (model, bytes, origin): (&str, Vec<u8>, Origin),
+    (model, bytes, origin, signature): (&str, Vec<u8>, Origin, Option<&[u8]>),
     asker: &Asker,
 ) -> Result<u32, Refusal> {
     let said = |error: ModelError| refusal("name", error.to_string());
     // The name first: nothing is run for a model that could not be stored.
     loader.repository().check_name(model).map_err(said)?;
-    let draft = draft(bytes, origin, loader.index(), loader.options()).inspect_err(|refusal| {
+    let signed = signed(loader, (model, &bytes), signature);
+    let draft = signed.and_then(|signature| Ok(Draft { signature, ..draft(bytes, origin, loader.index(), loader.options())? }));
+    let draft = draft.inspect_err(|refusal| {
         service.metrics.model_changes.with_label_values(&["publish", "refused"]).inc();
         tracing::warn!(model, class = refusal.class, reason = refusal.reason, "a foreign model is refused");
     })?;
@@ -148,6 +175,14 @@ pub fn admit(
     service.metrics.model_changes.with_label_values(&["publish", "changed"]).inc();
     change::audit(service, asker, "publish", &format!("{model}:{version}"));
     Ok(version)
+}
+
+/// The signature of a file, if whoever signed it is believed: before anything of the file is looked at.
+fn signed(loader: &Loader, (model, bytes): (&str, &[u8]), signature: Option<&[u8]>) -> Result<Option<Signature>, Refusal> {
+    // It may be copied after the file, or not be there completely.
+    let refused = |reason| Refusal { maybe_incomplete: true, ..refusal("signature", reason) };
+    loader.options().trust.file(model, bytes, signature).map_err(refused)?;
+    signature.map(Signature::parse).transpose().map_err(refused)
 }
 
 /// Moves a file out of the inbox, the reason beside it.
@@ -160,6 +195,9 @@ fn quarantine(service: &Service, loader: &Loader, path: &Path, refusal: &Refusal
     let moved = std::fs::create_dir_all(&folder)
         .and_then(|()| std::fs::write(&reason, format!("{}: {}\n", refusal.class, refusal.reason)))
         .and_then(|()| std::fs::rename(path, &place));
+    if moved.is_ok() {
+        std::fs::rename(beside(path), beside(&place)).ok();
+    }
     if let Err(error) = moved {
         // A reason without its file would tell of nothing; it may not be there either.
         std::fs::remove_file(&reason).ok();
@@ -185,8 +223,8 @@ fn shown(path: &Path) -> String {
 ///
 /// # Errors
 /// Why it is not taken.
-pub fn publish(service: &Service, model: &str, bytes: Vec<u8>, asker: &Asker) -> Result<u32, CallError> {
+pub fn publish(service: &Service, model: &str, (bytes, signature): (Vec<u8>, &[u8]), asker: &Asker) -> Result<u32, CallError> {
     let loader = loader(service)?;
     let refused = |refusal: Refusal| CallError::from(ModelError::Data(format!("{}: {}", refusal.class, refusal.reason)));
-    admit(service, &loader, (model, bytes, Origin::Published), asker).map_err(refused)
+    admit(service, &loader, (model, bytes, Origin::Published, (!signature.is_empty()).then_some(signature)), asker).map_err(refused)
 }

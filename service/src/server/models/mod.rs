@@ -6,6 +6,7 @@
 mod api;
 mod change;
 mod compare;
+mod drift;
 mod follow;
 mod guard;
 mod inbox;
@@ -27,6 +28,8 @@ use super::errors::CallError;
 use crate::score::Engine;
 
 pub use api::ModelsApi;
+use drift::Drift;
+pub use drift::report as drift_report;
 use follow::Follow;
 pub use shadow::Shadows;
 
@@ -65,10 +68,11 @@ impl Asker {
 }
 
 impl Models {
-    /// Ready; nothing runs before [`Models::start`]. `slower_us`: how much longer than its champion's a version's rows may take.
-    pub fn new<S: telltale_features::store::Store>(engine: &Engine<S>, slower_us: u64) -> Self {
+    /// Ready; nothing runs before [`Models::start`].
+    pub fn new<S: telltale_features::store::Store>(engine: &Engine<S>, config: &crate::config::Models) -> Self {
         let (jobs, waiting) = sync_channel(JOBS);
-        Self { jobs, waiting: Mutex::new(Some(waiting)), shadows: Shadows::new(engine, slower_us) }
+        let drift = Drift::new(config.drift_one_in, config.drift_minutes);
+        Self { jobs, waiting: Mutex::new(Some(waiting)), shadows: Shadows::new(engine, config.slower_us, drift) }
     }
 
     /// Starts the threads. They end soon after the service begins to drain.

@@ -20,6 +20,7 @@ use telltale_models::{BATCH, Bundle, Calibrator, ModelScore, Rival, Role, Scores
 use telltale_policy::Ensemble;
 
 use super::compare::{Comparison, Pair};
+use super::drift::Drift;
 use super::guard::{Window, differs};
 use super::labels::Labels;
 use super::probation::{Probation, Reign};
@@ -48,6 +49,8 @@ struct Watched {
     ruled: bool,
     score_us: f64,
     force: Arc<InForce>,
+    /// Whether versions are to be compared on it, and whether it is counted for drift.
+    wanted: (bool, bool),
 }
 
 /// What the server keeps of it.
@@ -63,6 +66,8 @@ pub struct Shadows {
     seen: Mutex<Seen>,
     /// How much longer than its champion's the rows of a version may take, microseconds.
     slower_us: f64,
+    /// How far the rows have moved from what the champions learnt.
+    pub drift: Drift,
 }
 
 #[derive(Default)]
@@ -80,7 +85,7 @@ struct Seen {
 
 impl Shadows {
     /// Ready; nothing runs before [`run`].
-    pub fn new<S: Store>(engine: &Engine<S>, slower_us: u64) -> Self {
+    pub fn new<S: Store>(engine: &Engine<S>, slower_us: u64, drift: Drift) -> Self {
         let (queue, waiting) = sync_channel(QUEUE);
         Self {
             queue,
@@ -91,6 +96,7 @@ impl Shadows {
             windows: Mutex::new(Windows::new(engine.calibrator_options().clone())),
             seen: Mutex::default(),
             slower_us: slower_us as f64,
+            drift,
         }
     }
 
@@ -98,8 +104,9 @@ impl Shadows {
     pub fn watch(&self, scored: &Scored) {
         let scores = &scored.assessed.scores;
         let bundle = &scored.force.bundle;
-        let wanted = bundle.has_rivals() || !scores.absent.is_empty() || self.on_probation.load(Ordering::Relaxed) || bundle.has_online();
-        if !wanted {
+        let compares = bundle.has_rivals() || !scores.absent.is_empty() || self.on_probation.load(Ordering::Relaxed) || bundle.has_online();
+        let drifts = self.drift.wants();
+        if !compares && !drifts {
             return;
         }
         let watched = Watched {
@@ -112,9 +119,13 @@ impl Shadows {
             ruled: scored.decision.rules.iter().any(|rule| rule.score > 0.0),
             score_us: scored.timings.score_us,
             force: Arc::clone(&scored.force),
+            wanted: (compares, drifts),
         };
         if self.queue.try_send(Box::new(watched)).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.dropped.fetch_add(u64::from(compares), Ordering::Relaxed);
+            if drifts {
+                self.drift.lost();
+            }
         }
     }
 
@@ -188,6 +199,7 @@ pub fn run(service: &Weak<Service>) {
     if let Some(service) = service.upgrade() {
         let new = newly_promoted(&service);
         service.models.shadows.follow(&service.engine.in_force().bundle, |model| new.contains(model));
+        super::drift::follow(&service);
     }
     loop {
         let watched = match queue.recv_timeout(LOOK) {
@@ -234,6 +246,13 @@ fn batch(service: &Service, together: &[Box<Watched>]) {
 
 fn one(service: &Service, watched: &Watched, rivals: &[Rival]) {
     let shadows = &service.models.shadows;
+    let (compares, drifts) = watched.wanted;
+    if drifts {
+        shadows.drift.one(service, &watched.vector, &watched.scores);
+    }
+    if !compares {
+        return;
+    }
     learn(service, watched, rivals);
     let mut alarms = Vec::new();
     {

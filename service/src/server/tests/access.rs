@@ -67,6 +67,7 @@ async fn every_rpc_knows_its_roles() {
             code(reflection.server_reflection_info(with(role, tokio_stream::iter(Vec::new()))).await.map(drop)),
             code(models.list_models(with(role, v1::ListModelsRequest {})).await.map(drop)),
             code(models.compare_model(with(role, v1::CompareModelRequest::default())).await.map(drop)),
+            code(models.drift(with(role, v1::DriftRequest::default())).await.map(drop)),
             code(models.promote_model(with(role, v1::PromoteModelRequest::default())).await.map(drop)),
             code(models.publish_model(with(role, v1::PublishModelRequest::default())).await.map(drop)),
             code(inference.server_ready(with(role, ServerReadyRequest {})).await.map(drop)),
@@ -79,12 +80,12 @@ async fn every_rpc_knows_its_roles() {
             Unimplemented as Not,
         };
         let wanted = match role {
-            "scorer" => [In, In, In, Yes, Yes, No, No, Yes, Yes, Yes, No, No, No, No, Yes, In, Not],
-            "viewer" => [No, No, No, No, Yes, No, Yes, Yes, Yes, Yes, Pre, Pre, No, No, Yes, No, Not],
-            "analyst" => [No, No, No, No, Yes, Yes, Yes, Yes, Yes, Yes, Pre, Pre, No, No, Yes, In, Not],
-            "operator" => [No, No, No, No, Yes, Yes, Yes, Yes, Yes, Yes, Pre, Pre, Pre, Pre, Yes, In, Not],
+            "scorer" => [In, In, In, Yes, Yes, No, No, Yes, Yes, Yes, No, No, No, No, No, Yes, In, Not],
+            "viewer" => [No, No, No, No, Yes, No, Yes, Yes, Yes, Yes, Pre, Pre, Pre, No, No, Yes, No, Not],
+            "analyst" => [No, No, No, No, Yes, Yes, Yes, Yes, Yes, Yes, Pre, Pre, Pre, No, No, Yes, In, Not],
+            "operator" => [No, No, No, No, Yes, Yes, Yes, Yes, Yes, Yes, Pre, Pre, Pre, Pre, Pre, Yes, In, Not],
             // Load balancers have no token: health alone is open to everybody.
-            _ => [Who, Who, Who, Who, Who, Who, Who, Who, Yes, Who, Who, Who, Who, Who, Who, Who, Who],
+            _ => [Who, Who, Who, Who, Who, Who, Who, Who, Yes, Who, Who, Who, Who, Who, Who, Who, Who, Who],
         };
         assert_eq!(found, wanted, "{role}");
     }

@@ -29,23 +29,23 @@ fn repository(folder: &Path) -> PathBuf {
     root
 }
 
-fn with_models(folder: &Path, shipped_calibration: bool) -> Config {
+pub(super) fn with_models(folder: &Path, shipped_calibration: bool) -> Config {
     let mut config = config(folder);
     config.models.path = Some(repository(folder));
     config.models.shipped_calibration = shipped_calibration;
     config
 }
 
-async fn models(running: &Running) -> ModelsClient<Channel> {
+pub(super) async fn models(running: &Running) -> ModelsClient<Channel> {
     ModelsClient::new(channel(running.admin).await)
 }
 
-async fn unusual(models: &mut ModelsClient<Channel>) -> v1::Model {
+pub(super) async fn unusual(models: &mut ModelsClient<Channel>) -> v1::Model {
     let listed = models.list_models(v1::ListModelsRequest {}).await.unwrap().into_inner().models;
     listed.into_iter().find(|model| model.name == "unusual").unwrap()
 }
 
-fn promote(version: u32) -> v1::PromoteModelRequest {
+pub(super) fn promote(version: u32) -> v1::PromoteModelRequest {
     v1::PromoteModelRequest { model: "unusual".to_owned(), version, reason: "a test".to_owned(), uncalibrated: false }
 }
 
@@ -58,7 +58,7 @@ fn canary(version: u32, percent: f64) -> v1::SetCanaryRequest {
 }
 
 /// Asks until the answer is yes; what is awaited gives no event to wait for.
-async fn within<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
+pub(super) async fn within<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
     for _ in 0..500 {
         if ask().await {
             return;
