@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::*;
+use crate::bundle::Model;
 use crate::onnx::Onnx;
 use crate::onnx::tests::options;
 use crate::repository::tests::{draft, index, vector};

@@ -80,6 +80,8 @@ impl Given {
         let golden = self.rows.iter().take(8);
         let column = |at: usize| golden.clone().filter_map(|row| row.values.get(at).copied()).collect();
         Ok(Draft {
+            profile: None,
+            signature: None,
             manifest: Manifest {
                 kind,
                 description: format!("the bench's {}", kind.name()),

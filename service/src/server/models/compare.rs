@@ -174,13 +174,8 @@ fn rates([baseline, version]: [u64; 2], transactions: u64, rows: u64) -> Option<
     (transactions >= rows.max(1)).then(|| (of(baseline), of(version)))
 }
 
-/// Population stability index of one distribution beside another.
 fn index(one: &Tenths, other: &Tenths) -> f64 {
-    let share = |counts: &Tenths| {
-        let all = counts.iter().sum::<u64>() as f64 + 0.5 * TENTHS as f64;
-        counts.map(|count| (count as f64 + 0.5) / all)
-    };
-    share(one).iter().zip(share(other)).map(|(one, other)| (other - one) * (other / one).ln()).sum()
+    stability_index(one.iter().copied(), other.iter().copied())
 }
 
 impl Tally {

@@ -40,7 +40,9 @@ fn repository(folder: &Path) -> std::path::PathBuf {
     let calibration = CalibrationTable::new(Meaning::PValue, 100, vec![(0.0, 1.0), (1.0, 0.01)]).ok();
     let golden = GoldenRows { inputs: vec![vec![1.0]; 3], raw: vec![raw] };
     let repository = Repository::create(&root).unwrap();
-    repository.publish("stream", Draft { manifest, model, calibration, golden, report: "{}".to_owned() }).unwrap();
+    repository
+        .publish("stream", Draft { manifest, model, calibration, golden, report: "{}".to_owned(), profile: None, signature: None })
+        .unwrap();
     repository.promote("stream", 1).unwrap();
     root
 }
