@@ -25,6 +25,7 @@ use super::guard::{Window, differs};
 use super::labels::Labels;
 use super::probation::{Probation, Reign};
 use super::{change, yield_to_scoring};
+use crate::config::Models;
 use crate::in_force::InForce;
 use crate::score::{Engine, Scored};
 use crate::server::Service;
@@ -47,6 +48,10 @@ struct Watched {
     ensemble: Ensemble,
     action: &'static str,
     ruled: bool,
+    /// Whether its combined risk raised an alert.
+    alerted: bool,
+    /// Its event time.
+    time: Timestamp,
     score_us: f64,
     force: Arc<InForce>,
     /// Whether versions are to be compared on it, and whether it is counted for drift.
@@ -87,7 +92,8 @@ struct Seen {
 
 impl Shadows {
     /// Ready; nothing runs before [`run`].
-    pub fn new<S: Store>(engine: &Engine<S>, slower_us: u64, drift: Drift) -> Self {
+    pub fn new<S: Store>(engine: &Engine<S>, config: &Models, drift: Drift) -> Self {
+        let window = Duration::from_secs(config.profile_minutes.saturating_mul(60));
         let (queue, waiting) = sync_channel(QUEUE);
         Self {
             queue,
@@ -95,9 +101,9 @@ impl Shadows {
             dropped: AtomicU64::new(0),
             on_probation: AtomicBool::new(false),
             calibrator: Mutex::new(Calibrator::empty(engine.calibrator_options().clone())),
-            windows: Mutex::new(Windows::new(engine.calibrator_options().clone())),
+            windows: Mutex::new(Windows::new(engine.calibrator_options().clone(), window)),
             seen: Mutex::default(),
-            slower_us: slower_us as f64,
+            slower_us: config.slower_us as f64,
             drift,
         }
     }
@@ -119,6 +125,8 @@ impl Shadows {
             ensemble: scored.assessed.combined.ensemble,
             action: scored.decision.action.name(),
             ruled: scored.decision.rules.iter().any(|rule| rule.score > 0.0),
+            alerted: scored.assessed.combined.alert,
+            time: scored.history.event_time,
             score_us: scored.timings.score_us,
             force: Arc::clone(&scored.force),
             wanted: (compares, drifts),
@@ -299,8 +307,11 @@ fn learn(service: &Service, watched: &Watched, rivals: &[Rival]) {
     for finished in finished {
         service.engine.calibrated(&finished, service.engine.live());
     }
-    let told = (&watched.subjects, watched.ruled);
-    let renewed = service.models.shadows.windows.lock().offer(&watched.force.bundle, &watched.vector, told);
+    // What the site alarms on is not what is ordinary there.
+    if watched.ruled || watched.alerted {
+        return;
+    }
+    let renewed = service.models.shadows.windows.lock().offer(&watched.force.bundle, &watched.vector, (&watched.subjects, watched.time));
     for renewed in renewed {
         service.engine.renewed(&renewed, service.engine.live());
     }

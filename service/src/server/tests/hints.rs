@@ -14,7 +14,7 @@ async fn the_smallest_allowed_change_is_told_and_replays_equal() {
     config.models.shipped_calibration = true;
     config.reasons.counterfactual = true;
     // Half of the call's time, however busy the machine is.
-    config.reasons.hint_us = 10_000_000;
+    config.reasons.hint_us = 1_000_000;
     let running = start(config.clone()).await;
     let mut scorer = client(&running).await;
     let (mut hints, mut stopped) = (Vec::new(), 0);
@@ -63,7 +63,7 @@ async fn what_has_no_time_is_not_searched_and_replays_equal() {
     running.stop().await.unwrap();
     assert!(alerts > 0);
     // A replay has all the time there is, and searches only what was searched to the end.
-    config.reasons.hint_us = 10_000_000;
+    config.reasons.hint_us = 1_000_000;
     let (summary, verdicts, _) = replayed_with(folder.path(), config, 2);
     let compared = summary.compared.unwrap();
     assert_eq!((compared.decisions, compared.different_decisions), (LOGINS as u64, 0), "{compared:?}");

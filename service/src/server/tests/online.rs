@@ -5,6 +5,7 @@ use telltale_models::repository::{Draft, FeatureIndex, GoldenRows, Input, Kind, 
 use telltale_models::scale::Scale;
 use telltale_models::{CalibrationTable, Repository, calibration::Meaning};
 
+use super::models::within;
 use super::parity::replayed_with;
 use super::*;
 
@@ -55,32 +56,36 @@ async fn profiles_come_into_force_by_record_and_a_replay_and_a_restart_follow_th
         let mut config = config(folder.path());
         config.models.path = Some(root.clone());
         config.models.shipped_calibration = true;
+        config.models.profile_minutes = 0;
         config.policy.mode = Some("off".to_owned());
         config
     };
+    let mut uncalibrated = with_model();
+    uncalibrated.models.shipped_calibration = false;
+    uncalibrated.data = folder.path().join("uncalibrated");
+    let running = start(uncalibrated).await;
+    assert!(!running.service().engine.in_force().bundle.has_online(), "a profile stays until its version is calibrated");
+    running.stop().await.unwrap();
     let running = start(with_model()).await;
+    assert!(running.service().engine.in_force().bundle.has_online());
     let mut scorer = client(&running).await;
     let profile = |running: &Running| {
         let bundle = running.service().engine.in_force().bundle.clone();
         bundle.profiles().next().map(|(model, version, profile)| (model.to_owned(), version, profile.to_vec()))
     };
-    let (mut raws, mut profiles) = (Vec::new(), std::collections::BTreeSet::new());
-    for at in 0..120_u32 {
-        // Different actors that behave alike: none gives more than one row of a window.
-        let tx = login(&format!("o{at}"), &format!("198.51.{}.{}", at % 100, at % 250), &format!("user{at}"));
-        raws.push(score(&mut scorer, tx).await.unwrap().models[0].raw);
-        profiles.extend(profile(&running));
-        // The queue of what only watches is worked off beside: leave it room, so that windows fill while traffic flows.
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    for _ in 0..500 {
-        profiles.extend(profile(&running));
-        if !profiles.is_empty() {
-            break;
+    let epoch = || running.service().engine.in_force().epoch;
+    let mut raws = Vec::new();
+    for window in 0..3 {
+        let before = epoch();
+        for row in 0..WINDOW {
+            // Different actors that behave alike: none gives more than one row of a window.
+            let at = window * WINDOW + row;
+            let tx = login(&format!("o{at}"), &format!("198.51.{}.{}", at % 100, at % 250), &format!("user{at}"));
+            raws.push(score(&mut scorer, tx).await.unwrap().models[0].raw);
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        // The queue of what only watches is worked off beside: each full window is one change.
+        within("a window became a profile", || std::future::ready(epoch() > before)).await;
     }
-    assert!(!profiles.is_empty(), "no window became a profile");
     let last = score(&mut scorer, login("last", "198.51.100.251", "userlast")).await.unwrap().models[0].raw;
     assert!(last < raws[0], "what is ordinary here scores as before: {last}, at first {}", raws[0]);
     let in_force = profile(&running).unwrap();
@@ -89,7 +94,11 @@ async fn profiles_come_into_force_by_record_and_a_replay_and_a_restart_follow_th
     for threads in [1, 2] {
         let (summary, _, _) = replayed_with(folder.path(), with_model(), threads);
         let compared = summary.compared.unwrap();
-        assert_eq!((compared.decisions, compared.different_vectors, compared.different_decisions), (121, 0, 0), "{compared:?}");
+        assert_eq!(
+            (compared.decisions, compared.different_vectors, compared.different_decisions),
+            (u64::from(3 * WINDOW + 1), 0, 0),
+            "{compared:?}"
+        );
     }
     let again = start(with_model()).await;
     assert_eq!(profile(&again), Some(in_force), "a restart keeps what was learnt");
