@@ -19,7 +19,8 @@ use crate::error::CommandError;
 pub fn keygen(out: &Path, name: Option<String>, shape: Shape) -> Result<(), CommandError> {
     let name = name.unwrap_or_else(|| out.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default());
     // What the configuration would refuse must not be printed for it.
-    check_name(&name).map_err(|allowed| CommandError::usage(format!("`{name}` cannot name a key: {allowed}; say another with `--name`")))?;
+    check_name(&name)
+        .map_err(|allowed| CommandError::usage(format!("`{name}` cannot name a key: {allowed}; say another with `--name`")))?;
     let mut seed = [0; 32];
     SystemRandom::new().fill(&mut seed).map_err(|_| CommandError::failed("the system gives no random numbers"))?;
     let key = SigningKey::from_seed(seed).map_err(CommandError::failed)?;
