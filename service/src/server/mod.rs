@@ -7,6 +7,7 @@ pub mod access;
 mod admission;
 mod api;
 mod audit;
+mod chores;
 mod decisions;
 mod entities;
 mod errors;
