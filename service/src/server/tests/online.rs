@@ -5,15 +5,15 @@ use telltale_models::repository::{Draft, FeatureIndex, GoldenRows, Input, Kind, 
 use telltale_models::scale::Scale;
 use telltale_models::{CalibrationTable, Repository, calibration::Meaning};
 
-use super::models::within;
+use super::models::{models, within};
 use super::parity::replayed_with;
 use super::*;
 
 const FEATURES: [&str; 3] = ["address.requests_1m", "address.requests_10m", "user.requests_10m"];
 const WINDOW: u32 = 32;
 
-/// A repository with half-space trees that have seen only empty rows.
-fn repository(folder: &Path) -> std::path::PathBuf {
+/// A repository with half-space trees that have seen only empty rows; the p-values of the least and the greatest score.
+fn repository(folder: &Path, (least, greatest): (f64, f64)) -> std::path::PathBuf {
     let root = folder.join("models");
     let index = FeatureIndex::of(&telltale_features::schema::Schema::shipped());
     let shape = Shape { scales: vec![Scale { centre: 0.0, width: 1.0 }; 3], seed: 5, trees: 10, depth: 8, window: WINDOW };
@@ -38,7 +38,7 @@ fn repository(folder: &Path) -> std::path::PathBuf {
         metrics: Default::default(),
         inputs: FEATURES.iter().map(input).collect(),
     };
-    let calibration = CalibrationTable::new(Meaning::PValue, 100, vec![(0.0, 1.0), (1.0, 0.01)]).ok();
+    let calibration = CalibrationTable::new(Meaning::PValue, 100, vec![(0.0, least), (1.0, greatest)]).ok();
     let golden = GoldenRows { inputs: vec![vec![1.0]; 3], raw: vec![raw] };
     let repository = Repository::create(&root).unwrap();
     repository
@@ -51,7 +51,7 @@ fn repository(folder: &Path) -> std::path::PathBuf {
 #[tokio::test(flavor = "multi_thread")]
 async fn profiles_come_into_force_by_record_and_a_replay_and_a_restart_follow_them() {
     let folder = tempfile::tempdir().unwrap();
-    let root = repository(folder.path());
+    let root = repository(folder.path(), (1.0, 0.01));
     let with_model = || {
         let mut config = config(folder.path());
         config.models.path = Some(root.clone());
@@ -103,4 +103,29 @@ async fn profiles_come_into_force_by_record_and_a_replay_and_a_restart_follow_th
     let again = start(with_model()).await;
     assert_eq!(profile(&again), Some(in_force), "a restart keeps what was learnt");
     again.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_raises_an_alert_becomes_no_profile() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.models.path = Some(repository(folder.path(), (1e-5, 1e-6)));
+    config.models.shipped_calibration = true;
+    config.policy.mode = Some("off".to_owned());
+    (config.models.profile_minutes, config.models.drift_one_in) = (0, 1);
+    let running = start(config).await;
+    let (admin, mut scorer) = (models(&running).await, client(&running).await);
+    for at in 0..2 * WINDOW {
+        score(&mut scorer, login(&format!("a{at}"), &format!("198.51.{at}.{at}"), &format!("user{at}"))).await.unwrap();
+    }
+    // Each row is counted for drift before it would be learnt: with the last of two windows the first has been learnt or left out.
+    within("every row is counted", || {
+        let mut admin = admin.clone();
+        let ask = v1::DriftRequest { model: "stream".to_owned() };
+        async move { admin.drift(ask).await.unwrap().into_inner().models[0].reference_rows == u64::from(2 * WINDOW) }
+    })
+    .await;
+    let bundle = running.service().engine.in_force().bundle.clone();
+    assert!(bundle.has_online() && bundle.profiles().next().is_none(), "the site's alarms became what is ordinary");
+    running.stop().await.unwrap();
 }
