@@ -82,7 +82,7 @@ def harm() -> Iterator[Figure]:
 def killed() -> Iterator[Figure]:
     """SIGKILL at every step of a publish, by the server and by the command."""
     suite("^killed::")
-    yield Figure("scorer killed at each step of taking a model: whole, served, taken once", "11 of 11 steps", "all", holds=True)
+    yield Figure("scorer killed at each step of taking a model: whole, served, taken once", "yes", "yes", holds=True)
     suite("^models::a_publish_killed")
     yield Figure("`telltale models publish` killed at 24 moments: whole repository", "yes", "yes", holds=True)
 
@@ -90,7 +90,7 @@ def killed() -> Iterator[Figure]:
 def containment() -> Iterator[Figure]:
     """What a worker cannot do, and could without its guards; workers that are killed."""
     suite("^models::a_worker_can_do_nothing")
-    yield Figure("a worker's forbidden acts prevented; done without the guards", "8 of 8", "all", holds=True)
+    yield Figure("a worker's forbidden acts prevented; done without the guards", "yes", "yes", holds=True)
     suite("^models::killed_workers")
     yield Figure("workers killed by SIGKILL: no call failed, replaced", "yes", "yes", holds=True)
 

@@ -62,11 +62,15 @@ class Worker:
             cwd=folder,
             env={"ORT_DISABLE_TELEMETRY": "1"},
         )
-        resource.prlimit(self.process.pid, resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
         theirs.close()
         self.socket = ours
-        self.socket.settimeout(30)
-        self.receive()
+        try:
+            resource.prlimit(self.process.pid, resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+            self.socket.settimeout(30)
+            self.receive()
+        except BaseException:
+            self.end()
+            raise
 
     def receive(self) -> bytes:
         """One answer."""
@@ -116,11 +120,13 @@ def score(row: tuple[float, ...]) -> bytes:
 
 def tried(model: bytes, row: tuple[float, ...], folder: Path) -> Seen:
     """Loads a model and scores a row twice."""
-    worker = Worker(folder)
     begin = time.monotonic()
     scores: list[float] = []
-    said, ended = "", False
+    said, ended, memory, seconds = "", False, 0, 0.0
+    worker: Worker | None = None
     try:
+        worker = Worker(folder)
+        begin = time.monotonic()
         answer = worker.ask(load(model), begin + PATIENCE)
         for _ in range(2):
             if answer[0] not in (READY, SCORES):
@@ -134,9 +140,11 @@ def tried(model: bytes, row: tuple[float, ...], folder: Path) -> Seen:
         said = f"not done after {PATIENCE:.0f} s"
     except OSError as error:
         said = f"its process ended: {error}"
-    seen = Seen(worker.peak(), time.monotonic() - begin, tuple(scores), said, ended)
-    worker.end()
-    return seen
+    finally:
+        if worker:
+            memory, seconds = worker.peak(), time.monotonic() - begin
+            worker.end()
+    return Seen(memory, seconds, tuple(scores), said, ended)
 
 
 def did(harm: str, seen: Seen, harmless: Seen) -> bool:
@@ -145,7 +153,7 @@ def did(harm: str, seen: Seen, harmless: Seen) -> bool:
     if harm == "memory":
         return seen.memory > harmless.memory + MEMORY
     if harm == "time":
-        return seen.seconds > SECONDS
+        return seen.seconds > harmless.seconds + SECONDS
     if harm == "random":
         return len(scores) > 1 and scores[0] != scores[1]
     return harm == "nan" and any(not math.isfinite(score) for score in scores)
@@ -160,6 +168,8 @@ def main() -> int:
     work.mkdir(exist_ok=True)
     harmless = tried(hostile.hostile_broken.good().SerializeToString(), ORDINARY, work)
     print(f"harmless: {harmless}", flush=True)
+    if not harmless.scores:
+        raise SystemExit(f"nothing can be held against the harmless model, which was not scored: {harmless.said}")
     classes: dict[str, dict[str, object]] = {}
     for file, claim in claims.items():
         row = LARGE if claim["class"] in ("memory by input", "no number") else ORDINARY

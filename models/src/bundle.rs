@@ -201,9 +201,10 @@ impl Bundle {
         self.online().next().is_some()
     }
 
-    /// Every loaded version that learns from what it scores, with what makes its row of a vector.
+    /// Every loaded version that learns from what it scores, with what makes its row of a vector. One that is not calibrated yet keeps its
+    /// profile: a table of raw scores of several profiles would mean nothing.
     pub(crate) fn online(&self) -> impl Iterator<Item = (&Arc<str>, u32, &Shape, impl Fn(&FeatureVector) -> Vec<f32>)> {
-        self.slots.iter().flat_map(Slot::loaded).filter_map(|loaded| match &loaded.model.engine {
+        self.slots.iter().flat_map(Slot::loaded).filter(|loaded| loaded.is_calibrated()).filter_map(|loaded| match &loaded.model.engine {
             Engine::HalfSpace(trees) => {
                 let row = |vector: &FeatureVector| loaded.model.row(vector).to_vec();
                 Some((&loaded.name, loaded.version, &**trees.shape(), row))

@@ -42,8 +42,20 @@ pub trait Models {
     /// The first version that gives no score.
     fn what_if(&self, changes: &[Change]) -> Result<Vec<Scores>, Absent>;
 
+    /// Whether the search may go on: its time is the caller's.
+    fn may_go_on(&self) -> bool;
+
     /// By how much the feature varies; 0 when no model knows.
     fn spread(&self, feature: FeatureId) -> f64;
+}
+
+/// Why a search did not come to its end.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Unfinished {
+    /// A version gave no score.
+    Absent(Absent),
+    /// Its time is used up.
+    Time,
 }
 
 /// A feature with the values that its reasons point to.
@@ -66,25 +78,22 @@ impl Policy {
     /// is the state that the decision was made with.
     ///
     /// # Errors
-    /// The version that gave no score.
+    /// The version that gave no score, or that the time is used up.
     pub fn counterfactual(
         &self,
         situation: &Situation<'_>,
         decision: &Decision,
         before: &PolicyState,
         models: &dyn Models,
-    ) -> Result<Option<Counterfactual>, Absent> {
+    ) -> Result<Option<Counterfactual>, Unfinished> {
         let candidates = self.candidates(situation, decision);
-        let grids: Vec<Vec<f64>> = candidates.iter().map(Candidate::grid).collect();
-        let pairs = || candidates.iter().zip(&grids);
-        let changes: Vec<_> = pairs().flat_map(|(of, grid)| of.changes(grid)).collect();
-        let mut scores = models.what_if(&changes)?.into_iter();
         let mut best: Option<(f64, &Candidate, f64, f64)> = None;
-        for (candidate, grid) in pairs() {
+        for candidate in &candidates {
             let mut denied = candidate.value;
-            // All of its scores are taken, so that the next candidate begins with its own.
-            let own: Vec<_> = grid.iter().copied().zip(&mut scores).collect();
-            for (value, scores) in own {
+            let grid = candidate.grid();
+            let scores = candidate.scored(&grid, models)?;
+            for (value, scores) in grid.into_iter().zip(scores) {
+                in_time(models)?;
                 if !self.is_allowed(situation, before, (candidate.feature, value), &scores) {
                     denied = value;
                     continue;
@@ -96,12 +105,17 @@ impl Policy {
                 break;
             }
         }
-        let Some((_, candidate, denied, allowed)) = best else { return Ok(None) };
+        let Some((_, candidate, denied, mut allowed)) = best else { return Ok(None) };
         let nearer = steps(denied, allowed, candidate.value);
-        let scores = models.what_if(&candidate.changes(&nearer).collect::<Vec<_>>())?;
-        let mut between = nearer.into_iter().zip(scores);
-        let found = between.find(|(value, scores)| self.is_allowed(situation, before, (candidate.feature, *value), scores));
-        Ok(candidate.told(situation, found.map_or(allowed, |(value, _)| value)))
+        let scores = candidate.scored(&nearer, models)?;
+        for (value, scores) in nearer.into_iter().zip(scores) {
+            in_time(models)?;
+            if self.is_allowed(situation, before, (candidate.feature, value), &scores) {
+                allowed = value;
+                break;
+            }
+        }
+        Ok(candidate.told(situation, allowed))
     }
 
     /// The features that reasons name, the weightiest first.
@@ -155,6 +169,10 @@ pub fn copy(state: &PolicyState) -> PolicyState {
     PolicyState { slots: state.slots.clone(), ..PolicyState::default() }
 }
 
+fn in_time(models: &dyn Models) -> Result<(), Unfinished> {
+    if models.may_go_on() { Ok(()) } else { Err(Unfinished::Time) }
+}
+
 /// The nearest value for which a comparison that holds does not hold; `None` when it does not hold, or asks for equality.
 fn beyond(compared: Compared, value: f64) -> Option<f64> {
     let Compared { operator, literal } = compared;
@@ -190,8 +208,11 @@ impl Candidate {
         grid
     }
 
-    fn changes<'a>(&'a self, values: &'a [f64]) -> impl Iterator<Item = Change> + 'a {
-        values.iter().map(|value| Change { feature: self.feature, value: *value })
+    /// What the models say of each of these values.
+    fn scored(&self, values: &[f64], models: &dyn Models) -> Result<Vec<Scores>, Unfinished> {
+        in_time(models)?;
+        let changes: Vec<Change> = values.iter().map(|value| Change { feature: self.feature, value: *value }).collect();
+        models.what_if(&changes).map_err(Unfinished::Absent)
     }
 
     /// The size of a change: in spreads of the input; where no model knows one, as a share of the value.

@@ -26,7 +26,7 @@ mod rule;
 mod source;
 
 pub use cases::{CASES, CaseResult, run_cases};
-pub use counterfactual::{Counterfactual, Models, copy as state_copy};
+pub use counterfactual::{Counterfactual, Models, Unfinished, copy as state_copy};
 pub use decision::{Action, Decision, Mitigation, Mode, NewDenial, Reason, RuleMatch, Threat};
 pub use ensemble::{Combination, Ensemble};
 pub use levels::standing_levels;

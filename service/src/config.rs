@@ -123,7 +123,7 @@ impl Config {
             }
         }
         self.check_redis(path)?;
-        let ranges: [(&'static str, u64, std::ops::RangeInclusive<u64>, &'static str); 20] = [
+        let ranges: [(&'static str, u64, std::ops::RangeInclusive<u64>, &'static str); 22] = [
             ("scoring.max_concurrent", self.scoring.max_concurrent as u64, 1..=1_000_000, "1 to 1,000,000"),
             ("scoring.deadline_ms", self.scoring.deadline_ms, 1..=60_000, "1 to 60,000"),
             ("scoring.drain_ms", self.scoring.drain_ms, 0..=600_000, "0 to 600,000"),
@@ -139,6 +139,8 @@ impl Config {
             ("inference.queue", self.inference.queue as u64, 1..=4_096, "1 to 4,096"),
             ("models.drift_minutes", self.models.drift_minutes, 6..=525_600, "6 to 525,600"),
             ("models.drift_one_in", self.models.drift_one_in, 1..=1_000_000, "1 to 1,000,000"),
+            ("models.profile_minutes", self.models.profile_minutes, 0..=525_600, "0 (rows alone) to 525,600"),
+            ("reasons.hint_us", self.reasons.hint_us, 0..=1_000_000, "0 to 1,000,000"),
             ("journal.file_mb", self.journal.file_mb, 1..=4_096, "1 to 4,096"),
             ("journal.total_mb", self.journal.total_mb, 2..=1 << 30, "2 to 1,073,741,824"),
             ("journal.queue", self.journal.queue as u64, 16..=1 << 24, "16 to 16,777,216"),
@@ -286,6 +288,7 @@ mod tests {
             ("[models]\nrequire_signature = \"maybe\"", &["models.require_signature", "maybe", "never, foreign, always"]),
             ("[models]\nrequire_signature = \"always\"", &["models.trusted_keys", "nothing could serve", "NAME=KEY"]),
             ("[models]\ntrusted_keys = [\"ci=AAAA\"]", &["models.trusted_keys", "ci=AAAA", "32 bytes"]),
+            ("[reasons]\nhint_us = 1000001", &["reasons.hint_us", "`1000001`", "0 to 1,000,000"]),
             ("[endpoints]\nlearn = \"yes\"", &["endpoints.learn", "yes", "off, suggest, on"]),
             ("[endpoints]\nclient_share = 1.5", &["endpoints.client_share", "1.5", "0.001 to 1"]),
         ];

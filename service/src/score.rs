@@ -3,11 +3,13 @@
 //! A checked transaction enters, a scored one leaves. Live scoring goes the whole way in [`Engine::score`]; replay takes the same
 //! steps over batches, with recorded moments. Nothing here speaks gRPC or decides anything itself.
 
+mod changes;
 mod hint;
 mod reports;
 mod stopwatch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -17,17 +19,16 @@ use telltale_features::hash::Hasher;
 use telltale_features::kernel::slots::PolicyState;
 use telltale_features::schema::{Fields, Schema};
 use telltale_features::store::any::AnyStore;
-use telltale_features::store::{Claim, Happening, History, Moment, Order, Sequence, Store};
-use telltale_features::time::{Clock, Timestamp};
+use telltale_features::store::{Claim, Happening, History, Moment, Order, Store};
+use telltale_features::time::Clock;
 use telltale_features::vector::FeatureVector;
-use telltale_models::half_space::Renewed;
 use telltale_models::{Absent, Asked, Attribution, Calibrated, Calibrator, CalibratorOptions, Finished, Lane, Scores};
 use telltale_policy::{Combined, Decision};
 use telltale_proto::journal::v1::{self as journal, journal_record::Kind};
 
 use crate::convert;
 use crate::geo::Geo;
-use crate::in_force::{self, InForce};
+use crate::in_force::InForce;
 use crate::journal::Journal;
 use crate::verdict::{self, Timings};
 
@@ -52,8 +53,8 @@ pub struct Engine<S = AnyStore> {
     calibrator: Mutex<Calibrator>,
     calibrator_options: CalibratorOptions,
     journal: Journal,
-    /// Whether the smallest change is searched that would have been allowed.
-    hints: bool,
+    /// The longest time for which the smallest change is searched that would have been allowed; `None`: it is not.
+    hints: Option<Duration>,
 }
 
 /// What an engine is made of.
@@ -158,7 +159,7 @@ impl<S: Store> Engine<S> {
             calibrator: Mutex::new(calibrator),
             calibrator_options,
             journal: parts.journal,
-            hints: false,
+            hints: None,
         }
     }
 
@@ -168,15 +169,15 @@ impl<S: Store> Engine<S> {
         Self { geo, ..self }
     }
 
-    /// The same, searching the smallest change that would have been allowed.
+    /// The same, searching the smallest change that would have been allowed for at most that long.
     #[must_use]
-    pub fn with_hints(self, hints: bool) -> Self {
+    pub fn with_hints(self, hints: Option<Duration>) -> Self {
         Self { hints, ..self }
     }
 
     /// Whether the smallest change is searched that would have been allowed.
     pub const fn has_hints(&self) -> bool {
-        self.hints
+        self.hints.is_some()
     }
 
     /// What tells where addresses are, when anything does.
@@ -205,7 +206,9 @@ impl<S: Store> Engine<S> {
         };
         passage.decided(&history, ruled.moment);
         drop(passage);
-        let hint = self.hint(&force, (&admitted, &fields), &assessed, (&ruled, &asked)); // what would have been allowed
+        let stop = watch.share(self.hints.unwrap_or_default()); // the caller waits
+        let go_on = || Stopwatch::is_before(stop);
+        let hint = self.hint(&force, (&admitted, &fields), &assessed, (&ruled, &asked, &go_on)); // what would have been allowed
         watch.lap(|timings| &mut timings.decide_us);
         let Ruled { decision, moment: decided, .. } = ruled;
         admitted.tx.time = history.event_time;
@@ -280,7 +283,7 @@ impl<S: Store> Engine<S> {
 
     /// Decides under the entities' locks; levels, buckets and marks change in the same section.
     pub async fn decide(&self, force: &InForce, told: Told<'_>, assessed: &Assessed) -> Ruled {
-        self.store.decide(&told.0.subjects, self.live(), self.ruling(force, told, (assessed, self.hints))).await
+        self.store.decide(&told.0.subjects, self.live(), self.ruling(force, told, (assessed, self.has_hints()))).await
     }
 
     /// What is asked under the locks: the policy's decision about this transaction, at that moment; with the state as it was before where
@@ -328,23 +331,6 @@ impl<S: Store> Engine<S> {
         self.force.load_full()
     }
 
-    /// Makes a new snapshot from the one in force, journals why, and puts it in force. One at a time.
-    pub fn change(&self, order: Order<'_>, change: impl FnOnce(&InForce, Timestamp) -> Option<(InForce, Kind)>) -> Option<Sequence> {
-        let _one_at_a_time = self.changing.lock();
-        let (mut force, record) = change(&self.in_force(), self.clock.now())?;
-        let moment = self.store.moment(order);
-        force.epoch = moment.sequence;
-        self.journal.append(moment, || record);
-        self.put_in_force(force);
-        Some(moment.sequence)
-    }
-
-    /// Puts a snapshot in force as recorded, without journalling it: replay and warm-up.
-    pub fn put_in_force(&self, force: InForce) {
-        self.door.use_templates(Arc::clone(&force.templates));
-        self.force.store(Arc::new(force));
-    }
-
     /// The journal.
     pub const fn journal(&self) -> &Journal {
         &self.journal
@@ -360,30 +346,6 @@ impl<S: Store> Engine<S> {
         Order::Live(&*self.clock)
     }
 
-    /// A calibration has become complete: its model's scores count from now on.
-    pub fn calibrated(&self, finished: &Finished, order: Order<'_>) {
-        self.change(order, |force, _| {
-            let (bundle, record) = calibration_change(force, finished)?;
-            Some((force.with_bundle(bundle), record))
-        });
-    }
-
-    /// A window of an online model is full: it scores by the new profile from now on.
-    pub fn renewed(&self, renewed: &Renewed, order: Order<'_>) {
-        let Renewed { model, version, profile } = renewed;
-        self.change(order, |force, _| {
-            let bundle = force.bundle.with_profile(model, *version, Arc::clone(profile));
-            let bundle = bundle.inspect_err(|error| tracing::warn!(%model, %error, "profile dropped")).ok()?;
-            tracing::info!(%model, version, bytes = profile.len(), "a new profile");
-            Some((force.with_bundle(bundle), in_force::profile_record(model, *version, profile, "telltale")))
-        });
-    }
-
-    /// Collects for the models of the bundle in force; what was collected of those that stay is kept.
-    pub fn restart_calibration(&self) {
-        self.calibrator.lock().follow(self.in_force().bundle.uncalibrated());
-    }
-
     /// How far the calibration of a champion is: transactions collected, transactions needed.
     pub fn calibration_progress(&self, model: &str, version: u32) -> Option<(u64, u64)> {
         self.calibrator.lock().progress_of(model, version)
@@ -393,16 +355,6 @@ impl<S: Store> Engine<S> {
     pub const fn calibrator_options(&self) -> &CalibratorOptions {
         &self.calibrator_options
     }
-}
-
-/// The bundle with a finished calibration, and the record of the change; `None` when its model is gone.
-fn calibration_change(force: &InForce, finished: &Finished) -> Option<(telltale_models::Bundle, Kind)> {
-    let Finished { model, version, table } = finished;
-    let bundle = force.bundle.with_calibration(model, *version, table.clone());
-    let bundle = bundle.inspect_err(|error| tracing::warn!(%model, %error, "calibration dropped")).ok()?;
-    tracing::info!(%model, version, digest = %table.digest(), "calibrated");
-    let record = in_force::calibration_record(model, *version, table, "telltale");
-    Some((bundle, record))
 }
 
 /// Whether any model still collects this site's own scores.

@@ -111,7 +111,7 @@ pub fn schema(path: Option<&Path>) -> Result<Schema, SetupError> {
 /// When schema, policy or a database of places cannot be used, or the model repository cannot be read. A model that fails is only listed.
 pub fn engine(config: &Config, lanes: usize, hasher: Hasher, clock: Arc<dyn Clock>, journal: Journal) -> Result<Arc<Engine>, SetupError> {
     let engine = Engine::new(parts(config, lanes, hasher, clock, journal)?);
-    Ok(Arc::new(engine.with_geo(Geo::open(&config.geo.databases)?).with_hints(config.reasons.counterfactual)))
+    Ok(Arc::new(engine.with_geo(Geo::open(&config.geo.databases)?).with_hints(config.reasons.hints())))
 }
 
 /// The same on the store that the configuration names.
@@ -131,7 +131,7 @@ pub async fn serving_engine(
         let options = redis_options(config)?;
         parts.store = RedisStore::start(options, parts.schema.plans(), clock).await?.into();
     }
-    Ok(Arc::new(Engine::new(parts).with_geo(Geo::open(&config.geo.databases)?).with_hints(config.reasons.counterfactual)))
+    Ok(Arc::new(Engine::new(parts).with_geo(Geo::open(&config.geo.databases)?).with_hints(config.reasons.hints())))
 }
 
 fn parts(config: &Config, lanes: usize, hasher: Hasher, clock: Arc<dyn Clock>, journal: Journal) -> Result<Parts<AnyStore>, SetupError> {

@@ -49,8 +49,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The row of the event fields alone.
-    /// The fields alone, as values of [`Schema::event_scope`](super::Schema::event_scope).
+    /// The row of the event fields alone, as values of [`Schema::event_scope`](super::Schema::event_scope).
     pub fn row(&self) -> Row<'_> {
         Row { numbers: &self.numbers, texts: &self.texts, flags: &self.flags }
     }

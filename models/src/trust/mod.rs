@@ -76,6 +76,16 @@ impl fmt::Display for Signer {
     }
 }
 
+/// Checks the name of a key.
+///
+/// # Errors
+/// What is allowed.
+pub fn check_name(name: &str) -> Result<(), &'static str> {
+    let named = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    let right = (1..=64).contains(&name.len()) && name.chars().all(named);
+    if right { Ok(()) } else { Err("a name has 1 to 64 letters, digits, `-`, `_`, `.`") }
+}
+
 impl Trust {
     /// From `NAME=KEY` each.
     ///
@@ -86,9 +96,8 @@ impl Trust {
         for entry in keys {
             let refuse = |why: &str| Err(format!("`{}`: {why}", signature::shortened(entry)));
             let Some((name, key)) = entry.split_once('=') else { return refuse("allowed is NAME=KEY") };
-            let named = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
-            if !(1..=64).contains(&name.len()) || !name.chars().all(named) {
-                return refuse("a name has 1 to 64 letters, digits, `-`, `_`, `.`");
+            if let Err(allowed) = check_name(name) {
+                return refuse(allowed);
             }
             match PublicKey::parse(key) {
                 Err(allowed) => return refuse(&allowed),

@@ -1,5 +1,6 @@
 use super::*;
 use crate::ModelError;
+use crate::calibration::conformal;
 use crate::repository::tests::{draft, index};
 use crate::repository::{Author, Repository};
 use crate::{Loader, RuntimeOptions, State};
@@ -91,6 +92,21 @@ fn what_must_be_signed_and_is_not_fails_and_names_the_keys() {
     site.edit("manifest.toml", "licence =", "origin = \"published\"\nlicence =");
     let foreign = site.failure(trust(Require::Foreign));
     assert!(foreign.contains("`models.require_signature` is `foreign`"), "{foreign}");
+}
+
+#[test]
+fn where_everything_must_be_signed_a_calibration_on_disk_counts_for_nothing() {
+    let site = Site::signed();
+    let table = conformal(&(0..500).map(|n| f64::from(n) / 1000.0).collect::<Vec<_>>()).unwrap();
+    site.repository.store_calibration("odd", 1, &table).unwrap();
+    assert_eq!(site.loader(trust(Require::Foreign)).bundle().unwrap().calibration("odd"), Some(&table));
+    let loader = site.loader(trust(Require::Always));
+    let bundle = loader.bundle().unwrap();
+    assert_eq!((bundle.models().count(), bundle.calibration("odd")), (1, None));
+    // One that was journalled stays through every change.
+    let known = bundle.with_calibration("odd", 1, table.clone()).unwrap();
+    let changed = loader.apply(&known, "odd", &loader.state("odd").unwrap()).unwrap();
+    assert_eq!(changed.calibration("odd"), Some(&table));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The smallest change that would have been allowed: it is true, it is nearest, and it writes nothing.
 
+use std::cell::Cell;
+
 use telltale_features::vector::FeatureId;
 use telltale_models::{Absent, Change};
 
@@ -10,6 +12,8 @@ struct Linear {
     feature: FeatureId,
     scores: Scores,
     fails: bool,
+    /// How often the search may still ask whether it may go on.
+    left: Cell<u32>,
 }
 
 impl Models for Linear {
@@ -25,6 +29,12 @@ impl Models for Linear {
             scores
         };
         Ok(changes.iter().map(changed).collect())
+    }
+
+    fn may_go_on(&self) -> bool {
+        let left = self.left.get();
+        self.left.set(left.saturating_sub(1));
+        left > 0
     }
 
     fn spread(&self, _: FeatureId) -> f64 {
@@ -51,12 +61,12 @@ rules:
     world.set("session.objects_10m", 90.0);
     let part = ModelScore { model: "linear".into(), version: 1, raw: 0.9, calibrated: Calibrated::Probability(0.9), role: Role::Champion };
     world.scores.parts = vec![part];
-    let models = Linear { feature, scores: world.scores.clone(), fails: false };
+    let models = Linear { feature, scores: world.scores.clone(), fails: false, left: Cell::new(u32::MAX) };
     (world, models)
 }
 
 /// Decides, then searches with the state as it was before.
-fn search(world: &mut World, models: &Linear, usual: f64) -> (Decision, Option<Result<Option<Counterfactual>, Absent>>) {
+fn search(world: &mut World, models: &Linear, usual: f64) -> (Decision, Option<Result<Option<Counterfactual>, Unfinished>>) {
     let attribution = Attribution { model: "linear".into(), feature: models.feature, value: 90.0, usual, share: 1.0 };
     let attributions = if world.scores.parts.is_empty() { Vec::new() } else { vec![attribution] };
     let vector = FeatureVector { values: Arc::from(world.features.as_slice()) };
@@ -146,4 +156,13 @@ fn what_no_single_feature_changes_has_no_hint() {
     let (mut silent, mut models) = super::counterfactual::world();
     models.fails = true;
     assert!(search(&mut silent, &models, 10.0).1.unwrap().is_err());
+}
+
+#[test]
+fn a_search_ends_when_its_time_is_used_up() {
+    for left in [0, 1, 4] {
+        let (mut world, models) = world();
+        models.left.set(left);
+        assert_eq!(search(&mut world, &models, 10.0).1, Some(Err(Unfinished::Time)), "after {left} steps");
+    }
 }

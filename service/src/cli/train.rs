@@ -15,7 +15,7 @@ use crate::error::CommandError;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   telltale replay traffic.ndjson --features rows.parquet
-  telltale train --features rows.parquet --repository models/mine --model forest
+  telltale train --features rows.parquet --repository models/mine --kind forest
   telltale train --features rows.parquet --repository models/mine --model usual --kind gmm --clusters 12")]
 pub struct Args {
     /// Feature file of `telltale replay --features`.

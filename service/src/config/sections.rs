@@ -2,6 +2,7 @@
 //! key means.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -226,6 +227,8 @@ section! {
         drift_minutes: u64 = 1440,
         /// One row in so many is counted for that.
         drift_one_in: u64 = 10,
+        /// Minutes of traffic that a new profile of an online model is made of at least.
+        profile_minutes: u64 = 60,
     }
 }
 
@@ -234,6 +237,15 @@ section! {
     ReasonsSection {
         /// Whether the smallest change is searched that would have been allowed.
         counterfactual: bool = false,
+        /// The longest time for which it is searched, microseconds.
+        hint_us: u64 = 2000,
+    }
+}
+
+impl ReasonsSection {
+    /// For how long the smallest change is searched, where it is.
+    pub fn hints(&self) -> Option<Duration> {
+        self.counterfactual.then(|| Duration::from_micros(self.hint_us))
     }
 }
 

@@ -241,7 +241,7 @@ impl Batch {
             let ruling = self.engine.ruling(&decide.force, (&admitted, &fields), (&assessed, hints));
             let ruled = self.engine.store.decide_now(&admitted.subjects, order, ruling);
             let asked = self.engine.asked(&admitted, Lane::default());
-            let hint = self.engine.hint(&decide.force, (&admitted, &fields), &assessed, (&ruled, &asked));
+            let hint = self.engine.hint(&decide.force, (&admitted, &fields), &assessed, (&ruled, &asked, &|| true));
             let Ruled { decision, moment, .. } = ruled;
             let scored = Scored {
                 admitted: *admitted,

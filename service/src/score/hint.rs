@@ -1,9 +1,10 @@
-//! The smallest change that would have been allowed: asked after a decision, outside of the store's locks.
+//! The smallest change that would have been allowed: asked after a decision, outside of the store's locks, within a share of the caller's
+//! time.
 
 use telltale_features::store::{Moment, Store};
 use telltale_features::vector::FeatureId;
 use telltale_models::{Absent, Asked, Bundle, Change, Scores};
-use telltale_policy::{Counterfactual, Models, Situation};
+use telltale_policy::{Counterfactual, Models, Situation, Unfinished};
 
 use super::{Assessed, Engine, Ruled, Told};
 use crate::in_force::InForce;
@@ -13,7 +14,7 @@ use crate::in_force::InForce;
 pub struct Hint {
     /// The smallest change.
     pub found: Option<Counterfactual>,
-    /// Whether it was searched to the end: a contained model may have been too slow. Replay searches where this is so, and nowhere else.
+    /// Whether it was searched to the end: a contained model may have been too slow, or the time for it over. Replay searches where this is so, and nowhere else.
     pub complete: bool,
 }
 
@@ -22,11 +23,16 @@ struct InBundle<'a> {
     bundle: &'a Bundle,
     assessed: &'a Assessed,
     asked: &'a Asked<'a>,
+    go_on: &'a dyn Fn() -> bool,
 }
 
 impl Models for InBundle<'_> {
     fn what_if(&self, changes: &[Change]) -> Result<Vec<Scores>, Absent> {
         self.bundle.what_if(&self.assessed.vector, &self.assessed.scores, changes, self.asked)
+    }
+
+    fn may_go_on(&self) -> bool {
+        (self.go_on)()
     }
 
     fn spread(&self, feature: FeatureId) -> f64 {
@@ -35,8 +41,15 @@ impl Models for InBundle<'_> {
 }
 
 impl<S: Store> Engine<S> {
-    /// The smallest change of one feature by which the decision would have let the transaction through, where that is wanted.
-    pub fn hint(&self, force: &InForce, told: Told<'_>, assessed: &Assessed, (ruled, asked): (&Ruled, &Asked<'_>)) -> Hint {
+    /// The smallest change of one feature by which the decision would have let the transaction through, where that is wanted, as long as
+    /// the search may go on.
+    pub fn hint(
+        &self,
+        force: &InForce,
+        told: Told<'_>,
+        assessed: &Assessed,
+        (ruled, asked, go_on): (&Ruled, &Asked<'_>, &dyn Fn() -> bool),
+    ) -> Hint {
         let Some(before) = &ruled.before else { return Hint::default() };
         let situation = self.situation(force, told, assessed, ruled.moment);
         if !force.policy.is_worth_a_hint(&situation, &ruled.decision) {
@@ -44,10 +57,11 @@ impl<S: Store> Engine<S> {
         }
         // What gave no reasons is not asked again.
         let asked = Asked { unexplained: &assessed.unexplained, ..*asked };
-        let models = InBundle { bundle: &force.bundle, assessed, asked: &asked };
+        let models = InBundle { bundle: &force.bundle, assessed, asked: &asked, go_on };
         match force.policy.counterfactual(&situation, &ruled.decision, before, &models) {
             Ok(found) => Hint { found, complete: true },
-            Err(absent) => {
+            Err(Unfinished::Time) => Hint::default(),
+            Err(Unfinished::Absent(absent)) => {
                 tracing::debug!(model = &*absent.model, problem = absent.problem, "no smallest change was found");
                 Hint::default()
             }

@@ -7,6 +7,7 @@ pub mod access;
 mod admission;
 mod api;
 mod audit;
+mod chores;
 mod decisions;
 mod entities;
 mod errors;
@@ -140,7 +141,7 @@ impl Service {
     ) -> Sealed {
         // A snapshot waits until the verdict is remembered, not only decided.
         let _passage = self.engine.store.enter();
-        let scored = self.engine.score(admitted, watch, Lane(lane() % self.lanes)).await;
+        let scored = self.engine.score(admitted, watch.until(deadline), Lane(lane() % self.lanes)).await;
         match &scored.history.claim {
             Claim::Lost(decision) => self.repeated(&scored, turn, decision).await,
             Claim::Unasked | Claim::Won => self.decided(&scored, turn, answer, deadline).await,

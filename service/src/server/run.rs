@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use telltale_proto::v1;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
@@ -21,6 +21,7 @@ use super::access::{Access, AccessError, Role};
 use super::admission::Admission;
 use super::api::Api;
 use super::audit::Audit;
+use super::chores::{chores, save_names};
 use super::decisions::Decisions;
 use super::forget::Forgetting;
 use super::inference::Inference;
@@ -29,14 +30,12 @@ use super::memory::{Bounds, Memory};
 use super::metrics::Metrics;
 use super::models::{Models, ModelsApi};
 use super::names::Names;
-use super::reload::{PolicyWatch, reload_geo};
 use super::snapshots::{self, Snapshots};
 use super::stream::Scorer;
 use super::templates::{self, Templates, TemplatesApi};
 use super::warm::warm;
 use super::{Service, forget, sharing};
 use crate::config::Config;
-use crate::geo::Geo;
 use crate::journal::Journal;
 use crate::replay::{Format, ReplayError};
 use crate::setup::{self, SetupError, SystemClock};
@@ -104,9 +103,6 @@ pub enum ServeError {
 
 /// Longest wait for the last writes to a shared store.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
-
-/// How often new names are written: what a killed scorer had learnt since is learnt again from its journal.
-const NAMES_EVERY: Duration = Duration::from_secs(30);
 
 /// What the command line adds to the configuration.
 #[derive(Clone, Debug, Default)]
@@ -359,45 +355,4 @@ fn tls(config: &Config) -> Result<Option<ServerTlsConfig>, ServeError> {
     let read = |path: &Path| std::fs::read(path).map_err(|source| ServeError::Certificate { path: path.to_path_buf(), source });
     let identity = Identity::from_pem(read(certificate)?, read(key)?);
     Ok(Some(ServerTlsConfig::new().identity(identity).client_ca_root(Certificate::from_pem(read(authority)?))))
-}
-
-/// Once a second: the files of policy and places, ended decisions, unsaved denials.
-async fn chores(service: Arc<Service>, config: Config, mut hangup: Signal) {
-    let mut watch = PolicyWatch::new(config.policy.path.clone(), config.policy.mode.clone());
-    let mut every = tokio::time::interval(Duration::from_secs(1));
-    let mut dictionary = tokio::time::interval(NAMES_EVERY);
-    dictionary.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = dictionary.tick() => {
-                let service = Arc::clone(&service);
-                tokio::task::spawn_blocking(move || save_names(&service));
-            }
-            _ = hangup.recv() => {
-                watch.has_changed();
-                watch.reload(&service, "SIGHUP");
-                if let Some(geo) = service.engine.geo() {
-                    geo.has_changed();
-                    reload_geo(&service);
-                }
-            }
-            _ = every.tick() => {
-                if watch.has_changed() {
-                    watch.reload(&service, "file change");
-                }
-                if service.engine.geo().is_some_and(Geo::has_changed) {
-                    reload_geo(&service);
-                }
-                if let Err(error) = service.decisions.tick(service.engine.clock().now()) {
-                    tracing::error!(%error, "the standing decisions could not be saved");
-                }
-            }
-        }
-    }
-}
-
-fn save_names(service: &Service) {
-    if let Err(error) = service.names.save() {
-        tracing::error!(%error, "the name dictionary could not be saved");
-    }
 }

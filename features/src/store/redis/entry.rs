@@ -287,6 +287,7 @@ impl Entry {
                 return None;
             }
             (sealed.in_flight, sealed.merges) = (true, 0);
+            sealed.keeps &= sealed::keeps(layout, self.lives_from, flush.at);
             return Some(sealed.write(self.id, layout));
         }
         let delta = *self.open.take()?;
@@ -357,6 +358,8 @@ impl Entry {
             self.adopt(layout, Some(version), state, now);
             return Outcome::Ambiguous;
         }
+        // Of a version that was not known here nobody knows what its time to live is: a failover may have brought it back.
+        sealed.keeps &= self.base == Some(version);
         join(&mut state, layout, &sealed.delta);
         state.stamp(sealed.flush);
         (sealed.value, sealed.expected) = (sealed.standing.pack(sealed.flush, &state, layout), Some(version));

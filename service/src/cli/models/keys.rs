@@ -9,7 +9,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::json;
 use telltale_features::file::{self, Readers};
 use telltale_models::Repository;
-use telltale_models::trust::{Signature, SigningKey, Signs};
+use telltale_models::trust::{Signature, SigningKey, Signs, check_name};
 
 use super::folder::author;
 use super::{Change, Shape};
@@ -17,6 +17,10 @@ use crate::error::CommandError;
 
 /// Makes a key: the private half in a file that only its owner reads, the public half for the configuration.
 pub fn keygen(out: &Path, name: Option<String>, shape: Shape) -> Result<(), CommandError> {
+    let name = name.unwrap_or_else(|| out.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default());
+    // What the configuration would refuse must not be printed for it.
+    check_name(&name)
+        .map_err(|allowed| CommandError::usage(format!("`{name}` cannot name a key: {allowed}; say another with `--name`")))?;
     let mut seed = [0; 32];
     SystemRandom::new().fill(&mut seed).map_err(|_| CommandError::failed("the system gives no random numbers"))?;
     let key = SigningKey::from_seed(seed).map_err(CommandError::failed)?;
@@ -24,7 +28,6 @@ pub fn keygen(out: &Path, name: Option<String>, shape: Shape) -> Result<(), Comm
     let written = written.and_then(|mut file| file.write_all(key.to_pem().as_bytes()).and_then(|()| file.sync_all()));
     // One that is there may be the only one of its kind.
     written.map_err(|error| CommandError::usage(format!("cannot write a new key to `{}`: {error}", out.display())))?;
-    let name = name.unwrap_or_else(|| out.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default());
     let entry = format!("{name}={}", key.public().to_base64());
     shape.print(&json!({ "file": out, "trusted_key": entry }), || {
         format!("`{}` holds the private key: keep it away from the scorer. In the scorer's configuration:\n[models]\ntrusted_keys = [\"{entry}\"]", out.display())
@@ -82,6 +85,18 @@ pub fn read(path: &Path) -> Result<SigningKey, CommandError> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_name_that_the_configuration_refuses_makes_no_key() {
+        let folder = tempfile::tempdir().unwrap();
+        for (file, name) in [("my key.key", None), ("release.key", Some("build server")), ("release.key", Some(""))] {
+            let out = folder.path().join(file);
+            let error = keygen(&out, name.map(str::to_owned), Shape::default()).unwrap_err();
+            assert!(error.code() == 64 && error.to_string().contains("1 to 64 letters"), "{error}");
+            assert!(!out.exists(), "{file}");
+        }
+        keygen(&folder.path().join("my key.key"), Some("build-server".to_owned()), Shape::default()).unwrap();
+    }
 
     #[test]
     fn a_new_key_is_its_owners_alone_signs_and_is_never_overwritten() {

@@ -85,6 +85,33 @@ pub fn flip(service: &Service, loader: &Arc<Loader>, built: &Bundle, model: &str
     epoch.map_or(0, |epoch| epoch.0)
 }
 
+/// Has a version taken back by the models' thread: its trial ends, or the version before it comes back.
+pub fn take_back(service: &Service, (model, version): (Arc<str>, u32), why: String) {
+    tracing::warn!(model = &*model, version, why, "a version is taken back");
+    let taken = (Arc::clone(&model), version);
+    let left = service.models.leave(move |service| {
+        let bundle = service.engine.in_force().bundle.clone();
+        let taken = (Arc::clone(&model), version);
+        let Some(policy) = bundle.policy(&model) else { return };
+        let back = if policy.canary.is_some_and(|canary| canary.version == version) {
+            Step::Canary(version, 0.0)
+        } else if policy.aliases.champion == Some(version) && policy.aliases.previous.is_some() {
+            Step::Rollback
+        } else {
+            return;
+        };
+        let asker = Asker { who: "guard".to_owned(), role: "operator", why };
+        if let Err(error) = step(service, &model, back, false, &asker) {
+            tracing::error!(model = &*model, version, %error, "a version could not be taken back");
+            service.models.shadows.stays(&taken);
+        }
+    });
+    if !left {
+        tracing::error!("a version could not be taken back: too many changes of models wait");
+        service.models.shadows.stays(&taken);
+    }
+}
+
 /// One line in the server's own audit.
 pub fn audit(service: &Service, asker: &Asker, what: &str, subject: &str) {
     service.audit.write(&Change {

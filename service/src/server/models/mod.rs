@@ -72,7 +72,7 @@ impl Models {
     pub fn new<S: telltale_features::store::Store>(engine: &Engine<S>, config: &crate::config::Models) -> Self {
         let (jobs, waiting) = sync_channel(JOBS);
         let drift = Drift::new(config.drift_one_in, config.drift_minutes);
-        Self { jobs, waiting: Mutex::new(Some(waiting)), shadows: Shadows::new(engine, config.slower_us, drift) }
+        Self { jobs, waiting: Mutex::new(Some(waiting)), shadows: Shadows::new(engine, config, drift) }
     }
 
     /// Starts the threads. They end soon after the service begins to drain.

@@ -48,6 +48,11 @@ impl Probation {
         .collect()
     }
 
+    /// The same of transactions that were answered together; what does not count is not taken off.
+    pub fn take_each(&mut self, count: impl Iterator<Item = bool>) -> Vec<Vec<Arc<str>>> {
+        count.map(|counts| if counts { self.take() } else { Vec::new() }).collect()
+    }
+
     /// Whether any champion is watched.
     pub fn is_over(&self) -> bool {
         self.0.values().all(|(_, left)| *left == 0)
@@ -74,10 +79,12 @@ mod tests {
         probation.follow(reign(2, true), |_| false);
         assert_eq!(left(&probation), TRANSACTIONS);
         assert_eq!(probation.take(), [Arc::<str>::from("m")]);
+        let each = probation.take_each([false, true, false].into_iter());
+        assert_eq!(each.iter().map(Vec::len).collect::<Vec<_>>(), [0, 1, 0], "what is not compared takes nothing off");
         // A shadow, another model, a change of a canary: the champion stays the same.
         probation.follow(reign(2, true), |_| true);
-        assert_eq!(left(&probation), TRANSACTIONS - 1);
-        for _ in 1..TRANSACTIONS {
+        assert_eq!(left(&probation), TRANSACTIONS - 2);
+        for _ in 2..TRANSACTIONS {
             probation.take();
         }
         probation.follow(reign(2, true), |_| true);

@@ -24,7 +24,8 @@ use super::drift::Drift;
 use super::guard::{Window, differs};
 use super::labels::Labels;
 use super::probation::{Probation, Reign};
-use super::{Asker, change, yield_to_scoring};
+use super::{change, yield_to_scoring};
+use crate::config::Models;
 use crate::in_force::InForce;
 use crate::score::{Engine, Scored};
 use crate::server::Service;
@@ -47,6 +48,10 @@ struct Watched {
     ensemble: Ensemble,
     action: &'static str,
     ruled: bool,
+    /// Whether its combined risk raised an alert.
+    alerted: bool,
+    /// Its event time.
+    time: Timestamp,
     score_us: f64,
     force: Arc<InForce>,
     /// Whether versions are to be compared on it, and whether it is counted for drift.
@@ -81,11 +86,14 @@ struct Seen {
     watches: bool,
     /// Versions that are being taken back.
     leaving: Vec<Version>,
+    /// Versions that counted already when this process began: what they did in shadow is not known here.
+    resumed: BTreeSet<Version>,
 }
 
 impl Shadows {
     /// Ready; nothing runs before [`run`].
-    pub fn new<S: Store>(engine: &Engine<S>, slower_us: u64, drift: Drift) -> Self {
+    pub fn new<S: Store>(engine: &Engine<S>, config: &Models, drift: Drift) -> Self {
+        let window = Duration::from_secs(config.profile_minutes.saturating_mul(60));
         let (queue, waiting) = sync_channel(QUEUE);
         Self {
             queue,
@@ -93,9 +101,9 @@ impl Shadows {
             dropped: AtomicU64::new(0),
             on_probation: AtomicBool::new(false),
             calibrator: Mutex::new(Calibrator::empty(engine.calibrator_options().clone())),
-            windows: Mutex::new(Windows::new(engine.calibrator_options().clone())),
+            windows: Mutex::new(Windows::new(engine.calibrator_options().clone(), window)),
             seen: Mutex::default(),
-            slower_us: slower_us as f64,
+            slower_us: config.slower_us as f64,
             drift,
         }
     }
@@ -117,6 +125,8 @@ impl Shadows {
             ensemble: scored.assessed.combined.ensemble,
             action: scored.decision.action.name(),
             ruled: scored.decision.rules.iter().any(|rule| rule.score > 0.0),
+            alerted: scored.assessed.combined.alert,
+            time: scored.history.event_time,
             score_us: scored.timings.score_us,
             force: Arc::clone(&scored.force),
             wanted: (compares, drifts),
@@ -145,6 +155,17 @@ impl Shadows {
         self.seen.lock().labels.dropped()
     }
 
+    /// Follows the bundle that this process begins with; the champions of `new` were put in force a short while before.
+    fn begin(&self, bundle: &Bundle, new: &BTreeSet<String>) {
+        let counted = bundle.states().flat_map(|(model, state)| {
+            let champion = state.policy.aliases.champion.filter(|_| new.contains(model));
+            let trial = state.policy.canary.map(|canary| canary.version);
+            champion.into_iter().chain(trial).map(move |version| (Arc::from(model), version))
+        });
+        self.seen.lock().resumed = counted.collect();
+        self.follow(bundle, |model| new.contains(model));
+    }
+
     /// Follows a bundle that has come into force: comparisons of what left end, new ones begin. `fresh` says of a model that was not known
     /// before whether its champion is new.
     pub fn follow(&self, bundle: &Bundle, fresh: impl Fn(&str) -> bool) {
@@ -154,6 +175,11 @@ impl Shadows {
         let plays = |(model, version): &Version| bundle.policy(model).is_some_and(|policy| policy.versions().contains(version));
         seen.compared.retain(|version, _| plays(version));
         seen.windows.retain(|version, _| plays(version));
+        seen.resumed.retain(|(model, version)| {
+            bundle.policy(model).is_some_and(|policy| {
+                policy.aliases.champion == Some(*version) || policy.canary.is_some_and(|canary| canary.version == *version)
+            })
+        });
         let reigns = bundle.states().filter_map(|(model, state)| {
             let aliases = &state.policy.aliases;
             Some(Reign { model: Arc::from(model), champion: aliases.champion?, has_previous: aliases.previous.is_some() })
@@ -163,10 +189,10 @@ impl Shadows {
         self.on_probation.store(!seen.probation.is_over(), Ordering::Relaxed);
     }
 
-    /// The models whose champion is compared with the version before it, once more.
-    fn probation(&self) -> Vec<Arc<str>> {
+    /// The models whose champion is compared with the version before it, for each of some transactions that counts for that.
+    fn probation(&self, count: impl Iterator<Item = bool>) -> Vec<Vec<Arc<str>>> {
         let mut seen = self.seen.lock();
-        let on = seen.probation.take();
+        let on = seen.probation.take_each(count);
         self.on_probation.store(!seen.probation.is_over(), Ordering::Relaxed);
         on
     }
@@ -182,7 +208,7 @@ impl Shadows {
     }
 
     /// A version could not be taken back: the guard may try again.
-    fn stays(&self, version: &Version) {
+    pub(super) fn stays(&self, version: &Version) {
         self.seen.lock().leaving.retain(|leaving| leaving != version);
     }
 
@@ -197,8 +223,7 @@ pub fn run(service: &Weak<Service>) {
     let Some(queue) = service.upgrade().and_then(|service| service.models.shadows.waiting.lock().take()) else { return };
     yield_to_scoring(5);
     if let Some(service) = service.upgrade() {
-        let new = newly_promoted(&service);
-        service.models.shadows.follow(&service.engine.in_force().bundle, |model| new.contains(model));
+        service.models.shadows.begin(&service.engine.in_force().bundle, &newly_promoted(&service));
         super::drift::follow(&service);
     }
     loop {
@@ -235,7 +260,9 @@ fn newly_promoted(service: &Service) -> BTreeSet<String> {
 /// Transactions that were answered with the same models: each version scores them in one run.
 fn batch(service: &Service, together: &[Box<Watched>]) {
     let Some(first) = together.first() else { return };
-    let probation: Vec<Vec<Arc<str>>> = together.iter().map(|_| service.models.shadows.probation()).collect();
+    // What was answered with other models says nothing about a new champion.
+    let in_force = Arc::ptr_eq(&first.force.bundle, &service.engine.in_force().bundle);
+    let probation = service.models.shadows.probation(together.iter().map(|watched| in_force && watched.wanted.0));
     let on_probation = |row: usize, model: &str| probation.get(row).is_some_and(|on| on.iter().any(|other| &**other == model));
     let vectors: Vec<&FeatureVector> = together.iter().map(|watched| &watched.vector).collect();
     let rivals = first.force.bundle.rivals(&vectors, service.watching_lane(), on_probation);
@@ -268,7 +295,7 @@ fn one(service: &Service, watched: &Watched, rivals: &[Rival]) {
         seen.leaving.extend(alarms.iter().map(|(version, _)| version.clone()));
     }
     for (version, why) in alarms {
-        take_back(service, version, why);
+        change::take_back(service, version, why);
     }
 }
 
@@ -280,8 +307,11 @@ fn learn(service: &Service, watched: &Watched, rivals: &[Rival]) {
     for finished in finished {
         service.engine.calibrated(&finished, service.engine.live());
     }
-    let told = (&watched.subjects, watched.ruled);
-    let renewed = service.models.shadows.windows.lock().offer(&watched.force.bundle, &watched.vector, told);
+    // What the site alarms on is not what is ordinary there.
+    if watched.ruled || watched.alerted {
+        return;
+    }
+    let renewed = service.models.shadows.windows.lock().offer(&watched.force.bundle, &watched.vector, (&watched.subjects, watched.time));
     for renewed in renewed {
         service.engine.renewed(&renewed, service.engine.live());
     }
@@ -334,8 +364,9 @@ fn compare(
         // A version in shadow hurts nobody; it is judged once it counts.
         if rival.role.counts() && comparison.transactions.is_multiple_of(100) {
             let (own, other) = (seen.windows.get(&version), seen.windows.get(&(rival.model.clone(), rival.baseline)));
+            let resumed = seen.resumed.contains(&version);
             let slow = own.zip(other).and_then(|(own, other)| own.slower_than(other, service.models.shadows.slower_us));
-            alarms.extend(slow.or_else(|| differs(comparison)).map(|why| (version, why)));
+            alarms.extend(slow.or_else(|| differs(comparison, resumed)).map(|why| (version, why)));
         }
     }
     pairs
@@ -361,31 +392,4 @@ fn risk(watched: &Watched, score: &ModelScore) -> (bool, f64) {
     }
     let combined = watched.force.policy.combine(&scores, watched.ensemble);
     (combined.alert, combined.risk)
-}
-
-/// Has a version taken back by the models' thread: its trial ends, or the version before it comes back.
-fn take_back(service: &Service, (model, version): Version, why: String) {
-    tracing::warn!(model = &*model, version, why, "a version is taken back");
-    let taken = (Arc::clone(&model), version);
-    let left = service.models.leave(move |service| {
-        let bundle = service.engine.in_force().bundle.clone();
-        let taken = (Arc::clone(&model), version);
-        let Some(policy) = bundle.policy(&model) else { return };
-        let step = if policy.canary.is_some_and(|canary| canary.version == version) {
-            Step::Canary(version, 0.0)
-        } else if policy.aliases.champion == Some(version) && policy.aliases.previous.is_some() {
-            Step::Rollback
-        } else {
-            return;
-        };
-        let asker = Asker { who: "guard".to_owned(), role: "operator", why };
-        if let Err(error) = change::step(service, &model, step, false, &asker) {
-            tracing::error!(model = &*model, version, %error, "a version could not be taken back");
-            service.models.shadows.stays(&taken);
-        }
-    });
-    if !left {
-        tracing::error!("a version could not be taken back: too many changes of models wait");
-        service.models.shadows.stays(&taken);
-    }
 }

@@ -13,6 +13,8 @@ async fn the_smallest_allowed_change_is_told_and_replays_equal() {
     config.models.path = Some(SHIPPED.into());
     config.models.shipped_calibration = true;
     config.reasons.counterfactual = true;
+    // Half of the call's time, however busy the machine is.
+    config.reasons.hint_us = 1_000_000;
     let running = start(config.clone()).await;
     let mut scorer = client(&running).await;
     let (mut hints, mut stopped) = (Vec::new(), 0);
@@ -38,6 +40,34 @@ async fn the_smallest_allowed_change_is_told_and_replays_equal() {
         let verdicts = String::from_utf8(verdicts).unwrap();
         assert_eq!(verdicts.lines().filter(|line| line.contains("would have been allowed at")).count(), hints.len());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_no_time_is_not_searched_and_replays_equal() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.models.path = Some(SHIPPED.into());
+    config.models.shipped_calibration = true;
+    config.reasons.counterfactual = true;
+    config.reasons.hint_us = 0;
+    let running = start(config.clone()).await;
+    let mut scorer = client(&running).await;
+    let mut alerts = 0;
+    for step in 0..LOGINS {
+        let address = format!("192.0.2.{}", step % 2);
+        let verdict = score(&mut scorer, login(&format!("t{step}"), &address, &format!("user{step}"))).await.unwrap();
+        report(&mut scorer, outcome(&verdict, 401)).await.unwrap();
+        alerts += usize::from(verdict.risk >= 40.0 && verdict.action > v1::Action::Log as i32);
+        assert_eq!(verdict.counterfactual, None);
+    }
+    running.stop().await.unwrap();
+    assert!(alerts > 0);
+    // A replay has all the time there is, and searches only what was searched to the end.
+    config.reasons.hint_us = 1_000_000;
+    let (summary, verdicts, _) = replayed_with(folder.path(), config, 2);
+    let compared = summary.compared.unwrap();
+    assert_eq!((compared.decisions, compared.different_decisions), (LOGINS as u64, 0), "{compared:?}");
+    assert!(!String::from_utf8(verdicts).unwrap().contains("would have been allowed at"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,9 @@ use crate::time::Timestamp;
 const WRITERS: usize = 64;
 /// A header forgets a writer after ten minutes; a minute less, because clocks differ.
 const LISTED: i64 = 540_000_000;
+/// A time to live is left alone for no longer than this, whatever its length.
+const LONGEST_SLACK: Duration = Duration::from_secs(600);
+
 /// A delta on its way.
 #[derive(Debug)]
 pub(super) struct Sealed {
@@ -60,13 +63,14 @@ pub(super) fn keeps(layout: &Layout, set: Timestamp, now: Timestamp) -> bool {
     u64::try_from(now.micros_since(set)).is_ok_and(|since| Duration::from_micros(since) < slack(layout))
 }
 
-/// How long after it was set a time to live is left alone: setting it again costs Redis about a tenth of a write.
+/// How long after it was set a time to live is left alone: setting it again costs Redis about a tenth of a write. Bounded, because a failover
+/// may lose the write that set it, and a scorer with another schema may have set a shorter one.
 fn slack(layout: &Layout) -> Duration {
-    layout.plan().ttl / 64
+    (layout.plan().ttl / 64).min(LONGEST_SLACK)
 }
 
-/// Seconds that a key is to live, so that it never goes before its TTL has passed since the last write.
+/// Seconds that a key is to live, rounded up.
+// INVARIANT: at least the TTL and the slack, so that a key which a write leaves alone never goes before its TTL has passed since that write.
 pub(in super::super) fn lives(layout: &Layout) -> u64 {
-    let ttl = layout.plan().ttl;
-    (ttl + slack(layout)).as_secs().max(ttl.as_secs() + 1)
+    (layout.plan().ttl + slack(layout)).as_secs() + 1
 }
