@@ -18,7 +18,7 @@ TENTHS = 10
 def bins(values: NDArray[np.float64]) -> dict[str, Any]:
     """Counts by tenths of what is there; bin `i` holds what is above edge `i-1` and not above edge `i`.
 
-    A value that fills two tenths or more has a bin of its own. Tenths are those of finite values; infinite ones are counted in the outer bins.
+    A value that fills two tenths or more has a bin of its own. Tenths are those of finite values, infinite ones are in the outer bins.
     """
     counted = values[~np.isnan(values)]
     present = np.sort(counted[np.isfinite(counted)])
