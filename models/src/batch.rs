@@ -9,8 +9,9 @@ use std::sync::Arc;
 use telltale_features::vector::{FeatureId, FeatureVector};
 
 use crate::Bundle;
-use crate::bundle::{Engine, Rival};
+use crate::bundle::{Engine, Rival, finite};
 use crate::calibration::Meaning;
+use crate::contain::Unanswered;
 use crate::repository::Kind;
 use crate::score::{Calibrated, Lane, ModelScore, Role};
 use crate::slot::{Loaded, Slot, Standing};
@@ -37,19 +38,20 @@ impl Engine {
         let width = (matrix.len() / rows.max(1)).max(1);
         let raws = match self {
             Self::Contained(contained) => contained.unhurried(matrix.to_vec(), rows, lane),
-            engine => engine.raws(matrix.to_vec(), rows, lane),
+            engine => engine.raws(matrix.to_vec(), rows, lane).map_err(Unanswered::Refused),
         };
-        match (raws, self) {
-            (Ok(raws), _) if raws.len() == rows => raws.into_iter().map(finite).collect(),
-            // Its worker may be lost, and the next one should not be.
-            (Err(problem), Self::Contained(_)) => vec![Err(problem); rows],
-            _ => matrix.chunks(width).map(|row| self.raw(row, lane)).collect(),
-        }
+        told(raws, rows, || matrix.chunks(width).map(|row| self.raw(row, lane)).collect())
     }
 }
 
-fn finite(raw: f64) -> Result<f64, String> {
-    if raw.is_finite() { Ok(raw) } else { Err(format!("the score is {raw}")) }
+/// What a run says of its rows; where it only says that it will not, each row is asked about alone.
+fn told(raws: Result<Vec<f64>, Unanswered>, rows: usize, alone: impl FnOnce() -> Raws) -> Raws {
+    match raws {
+        Ok(raws) if raws.len() == rows => raws.into_iter().map(finite).collect(),
+        // Its worker is lost, and the next one should not be.
+        Err(Unanswered::Lost(problem)) => vec![Err(problem); rows],
+        Ok(_) | Err(Unanswered::Refused(_)) => alone(),
+    }
 }
 
 impl Loaded {
@@ -71,9 +73,10 @@ impl Loaded {
         raws
     }
 
-    fn scores(&self, vectors: &[&FeatureVector], lane: Lane, role: Role) -> Vec<Result<ModelScore, String>> {
+    /// The scores of rows as if it were in force, whatever part it plays: else a policy would give them no points.
+    fn scores(&self, vectors: &[&FeatureVector], lane: Lane) -> Vec<Result<ModelScore, String>> {
         let rows = vectors.iter().map(|vector| self.model.inputs.iter().map(|input| vector.get(input.feature)));
-        self.raws(rows, lane).into_iter().map(|raw| raw.map(|raw| self.part(raw, role))).collect()
+        self.raws(rows, lane).into_iter().map(|raw| raw.map(|raw| self.part(raw, Role::Champion))).collect()
     }
 }
 
@@ -140,7 +143,6 @@ impl Bundle {
         let slot = self.slots().iter().find(|slot| &*slot.name == model);
         let mut versions: Vec<u32> = slot.into_iter().flat_map(Slot::loaded).map(|loaded| loaded.version).collect();
         versions.sort_unstable();
-        versions.dedup();
         versions
     }
 
@@ -181,11 +183,11 @@ impl Slot {
         };
         let champion = self.champion.as_ref();
         let baseline = champion.map_or(0, |champion| champion.version);
-        let champions = champion.map(|champion| champion.scores(vectors, lane, Role::Champion)).unwrap_or_default();
+        let champions = champion.map(|champion| champion.scores(vectors, lane)).unwrap_or_default();
         let beside = |row: usize| champions.get(row).and_then(|score| score.clone().ok());
         let trial = self.canary.iter().map(|trial| (&trial.loaded, Role::Canary));
         for (loaded, role) in self.shadows.iter().map(|loaded| (loaded, Role::Shadow)).chain(trial) {
-            let scores = loaded.scores(vectors, lane, role);
+            let scores = loaded.scores(vectors, lane);
             for (row, (score, all)) in scores.into_iter().zip(&mut rivals).enumerate() {
                 all.push(rival(loaded, role, score, (baseline, beside(row))));
             }
@@ -193,7 +195,7 @@ impl Slot {
         if let (Some(before), Some(champion)) = (&self.previous, champion) {
             let rows: Vec<usize> = judged.iter().enumerate().filter(|(_, judged)| **judged).map(|(row, _)| row).collect();
             let vectors: Vec<&FeatureVector> = rows.iter().filter_map(|row| vectors.get(*row).copied()).collect();
-            let scores = before.scores(&vectors, lane, Role::Champion);
+            let scores = before.scores(&vectors, lane);
             for (row, score) in rows.iter().zip(scores) {
                 let (Some(own), Some(all)) = (champions.get(*row), rivals.get_mut(*row)) else { continue };
                 all.push(rival(champion, Role::Champion, own.clone(), (before.version, score.ok())));

@@ -60,7 +60,7 @@ impl Engine {
             Self::Onnx(onnx) => onnx.score(row, lane)?,
             Self::Contained(contained) => contained.score(row, lane)?,
         };
-        if raw.is_finite() { Ok(raw) } else { Err(format!("the score is {raw}")) }
+        finite(raw)
     }
 
     /// The raw scores of some rows, in one run where the model allows it.
@@ -75,6 +75,11 @@ impl Engine {
             Self::Contained(contained) => contained.scores(matrix, rows, lane),
         }
     }
+}
+
+/// A raw score that may be used; the error says why there is none.
+pub(crate) fn finite(raw: f64) -> Result<f64, String> {
+    if raw.is_finite() { Ok(raw) } else { Err(format!("the score is {raw}")) }
 }
 
 /// Where an input comes from.
@@ -97,6 +102,11 @@ impl Model {
     /// The row of these input values; a missing one gets what the manifest says.
     pub(crate) fn fill(&self, values: impl Iterator<Item = f64>) -> Values {
         values.zip(&self.inputs).map(|(value, input)| narrow(if value.is_nan() { input.fill } else { value })).collect()
+    }
+
+    /// Whether a feature is among its inputs.
+    pub(crate) fn reads(&self, feature: FeatureId) -> bool {
+        self.inputs.iter().any(|input| input.feature == feature)
     }
 
     pub(crate) fn row(&self, vector: &FeatureVector) -> Values {

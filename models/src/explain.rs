@@ -1,7 +1,7 @@
 //! Why a row is suspicious: the inputs whose usual value would have lowered the risk.
 //!
 //! Forests name candidates by how much each input shortened the row's path, and the best ones are verified; other models score the row
-//! with every input at its usual value in turn, in one run. Verified means the whole way: the calibrated word that a changed score has,
+//! with each of the inputs that are furthest from their usual values at that value in turn, in one run. Verified means the whole way: the calibrated word that a changed score has,
 //! and the risk that the policy makes of all words together. A raw score may fall and its calibrated value stay where it was, and what
 //! clears one model may alarm another. What leaves is therefore true by construction: setting such an input to its usual value lowers
 //! the risk.
@@ -19,6 +19,8 @@ use crate::what_if::Change;
 const TOP: usize = 5;
 /// Candidates of a path attribution that are verified.
 const CANDIDATES: usize = 12;
+/// Most inputs that a model without attributions is asked about: the row is scored once for each while somebody waits for the answer.
+const ASKED: usize = 64;
 
 /// The risk that the policy makes of scores: 0 to 100.
 pub type Risk<'r> = dyn Fn(&Scores) -> f64 + 'r;
@@ -84,7 +86,8 @@ impl Bundle {
         let changes: Vec<_> = reasons.iter().map(|reason| Change { feature: reason.feature, value: reason.usual }).collect();
         let before = risk(scores);
         let changed = self.what_if(vector, scores, &changes, asked)?;
-        let falls = changed.iter().map(|scores| before - risk(scores));
+        // What is not known lowers nothing.
+        let falls = changed.iter().map(|scores| scores.as_ref().map_or(0.0, |scores| before - risk(scores)));
         let mut held: Vec<_> = reasons.iter().zip(falls).filter(|(_, fall)| *fall > 0.0).collect();
         let place = |reason: &Attribution| scores.parts.iter().position(|part| part.model == reason.model);
         // Stable: equal falls stay as the models ordered them.
@@ -109,10 +112,17 @@ impl Word<'_> {
         let unusual = unusual(model, &row);
         let mut falls: Vec<Fall> = match loaded.engine() {
             Engine::Forest(forest) => forest_falls(forest, &row, &unusual, &mut fall),
-            engine => match engine.raws(replaced(&row, &unusual), unusual.len(), asked.lane) {
-                Ok(scores) => unusual.iter().zip(scores).map(|((input, _), raw)| fall(*input, raw)).collect(),
-                Err(problem) => return Err(Absent { model: loaded.name.clone(), version: loaded.version, problem }),
-            },
+            engine => {
+                let unusual = furthest(model, &row, unusual);
+                match engine.raws(replaced(&row, &unusual), unusual.len(), asked.lane) {
+                    // A score that is no number would be calibrated as if it were the least.
+                    Ok(scores) => {
+                        let numbers = unusual.iter().zip(scores).filter(|(_, raw)| raw.is_finite());
+                        numbers.map(|((input, _), raw)| fall(*input, raw)).collect()
+                    }
+                    Err(problem) => return Err(Absent { model: loaded.name.clone(), version: loaded.version, problem }),
+                }
+            }
         };
         falls.retain(|fall| fall.risk > 0.0);
         // Stable: equal falls stay in the order of inputs.
@@ -155,6 +165,24 @@ fn unusual(model: &Model, row: &Values) -> Vec<(usize, f32)> {
     pairs.filter(|(_, (value, usual))| *value != usual).map(|(at, (_, usual))| (at, usual)).collect()
 }
 
+/// Those of the inputs that are furthest from their usual values, in spreads; a value that is missing is furthest, and where no spread is
+/// known it is 1. In the order of inputs.
+fn furthest(model: &Model, row: &[f32], mut unusual: Vec<(usize, f32)>) -> Vec<(usize, f32)> {
+    let away = |(input, usual): &(usize, f32)| {
+        let spread = model.inputs.get(*input).map_or(0.0, |input| input.spread);
+        let value = row.get(*input).copied().unwrap_or(*usual);
+        let away = (f64::from(value) - f64::from(*usual)).abs() / if spread > 0.0 { spread } else { 1.0 };
+        if away.is_nan() { f64::INFINITY } else { away }
+    };
+    if unusual.len() > ASKED {
+        // Stable: of equally far ones the first.
+        unusual.sort_by(|one, other| away(other).total_cmp(&away(one)));
+        unusual.truncate(ASKED);
+        unusual.sort_by_key(|(input, _)| *input);
+    }
+    unusual
+}
+
 /// The row with each of these inputs replaced in turn.
 fn replaced(row: &[f32], replacements: &[(usize, f32)]) -> Vec<f32> {
     let mut matrix = Vec::with_capacity(replacements.len() * row.len());
@@ -177,4 +205,97 @@ fn forest_falls(forest: &Forest, row: &[f32], unusual: &[(usize, f32)], fall: &m
     }
     falls.sort_by_key(|fall| fall.input);
     falls
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use telltale_features::vector::FeatureId;
+
+    use super::*;
+    use crate::bundle::Input;
+    use crate::calibration::{CalibrationTable, Meaning};
+    use crate::linear::{Head, Linear, Parts};
+    use crate::loader::ModelState;
+    use crate::onnx::Onnx;
+    use crate::onnx::tests::options;
+    use crate::repository::Output;
+    use crate::scale::Scale;
+    use crate::score::Lane;
+    use crate::slot::{Slot, Standing};
+    use crate::what_if::tests::alarm;
+
+    fn model(engine: Engine, usual: &[(f64, f64)]) -> Model {
+        let input = |(at, (usual, spread)): (usize, &(f64, f64))| {
+            let feature = FeatureId(u16::try_from(at).unwrap());
+            Input { feature, usual: *usual, spread: *spread, fill: f64::NAN }
+        };
+        Model { engine, inputs: usual.iter().enumerate().map(input).collect() }
+    }
+
+    /// A model in force whose score is its probability.
+    fn bundle(name: &str, model: Model) -> Bundle {
+        let table = CalibrationTable::new(Meaning::Probability, 9, vec![(0.0, 0.0), (1.0, 1.0)]).unwrap();
+        let standing = Standing::Calibrated(Arc::new(table));
+        let champion = Some(Loaded { name: name.into(), version: 1, model: Arc::new(model), standing, renewed: None });
+        let slot = Slot { name: name.into(), state: ModelState::default(), champion, previous: None, canary: None, shadows: Vec::new() };
+        Bundle::new(vec![slot], Vec::new())
+    }
+
+    fn logistic(weights: Vec<f32>) -> Engine {
+        let scales = vec![Scale { centre: 0.0, width: 1.0 }; weights.len()];
+        Engine::Linear(Arc::new(Linear::new(Parts { scales, head: Head::Logistic { weights, bias: 0.0 } }).unwrap()))
+    }
+
+    fn classifier() -> Engine {
+        let bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/classifier.onnx")).unwrap();
+        let names = ["x".to_string(), "y".to_string()];
+        Engine::Onnx(Arc::new(Onnx::load(&bytes, &names, &Output::default(), &options()).unwrap()))
+    }
+
+    #[test]
+    fn a_model_is_asked_about_the_inputs_that_are_furthest_from_usual() {
+        let mut inputs = vec![(0.0, 1.0); 100];
+        (inputs[3].1, inputs[90].1) = (0.0, 1e9);
+        let model = model(logistic(vec![0.0; 100]), &inputs);
+        let mut row = vec![5.0_f32; 100];
+        (row[3], row[80], row[90]) = (6.0, f32::NAN, 7.0);
+        let found = furthest(&model, &row, unusual(&model, &row.iter().copied().collect()));
+        // 62 of the equally far ones, a spread of 0 as 1, the missing value, and not the one that is near in its spreads.
+        let expected: Vec<usize> = (0..63).chain([80]).collect();
+        assert_eq!(found.iter().map(|(input, _)| *input).collect::<Vec<_>>(), expected);
+        let mut weights = vec![0.0; 100];
+        weights[99] = 1.0;
+        let bundle = bundle("wide", self::model(logistic(weights), &inputs));
+        let mut values = vec![5.0; 100];
+        values[99] = 8.0;
+        let vector = FeatureVector { values: values.into() };
+        let (reasons, absent) = bundle.explain(&vector, &bundle.score(&vector, Lane(0)), &Asked::default(), &alarm);
+        assert_eq!((reasons.len(), reasons[0].feature, absent.len()), (1, FeatureId(99), 0));
+    }
+
+    /// The model hands a NaN on: its probability rises with x + 2y, and the usual value of x gives none.
+    #[test]
+    fn a_change_without_a_score_is_no_reason_and_takes_no_other_with_it() {
+        let vector = FeatureVector { values: vec![0.9, 0.8].into() };
+        let odd = bundle("odd", model(classifier(), &[(f64::NAN, 1.0), (-1.0, 1.0)]));
+        let (reasons, absent) = odd.explain(&vector, &odd.score(&vector, Lane(0)), &Asked::default(), &alarm);
+        assert_eq!((reasons.iter().map(|reason| reason.feature.0).collect::<Vec<_>>(), absent.len()), (vec![1], 0));
+        assert!((reasons[0].share - 1.0).abs() < 1e-9);
+        let changes = [f64::NAN, 0.0].map(|value| Change { feature: FeatureId(0), value });
+        let found = odd.what_if(&vector, &odd.score(&vector, Lane(0)), &changes, &Asked::default()).unwrap();
+        assert!(found[0].is_none() && found[1].is_some(), "{found:?}");
+        // The other one names x too, at a value at which the first gives no score: only that reason goes.
+        let even = bundle("even", model(logistic(vec![1.0, 1.0]), &[(f64::NAN, 1.0), (-1.0, 1.0)]));
+        let (alone, _) = even.explain(&vector, &even.score(&vector, Lane(0)), &Asked::default(), &alarm);
+        assert_eq!(alone.len(), 2);
+        let both = odd.with_slot("even", even.slots().first().cloned());
+        let named = |bundle: &Bundle, model: &str| {
+            let (reasons, absent) = bundle.explain(&vector, &bundle.score(&vector, Lane(0)), &Asked::default(), &alarm);
+            assert!(absent.is_empty(), "{absent:?}");
+            reasons.iter().filter(|reason| &*reason.model == model).map(|reason| reason.feature.0).collect::<Vec<_>>()
+        };
+        assert_eq!((named(&both, "even"), named(&both, "odd")), (vec![1], vec![1]));
+    }
 }

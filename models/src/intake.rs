@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use crate::bundle::Model;
 use crate::judge::{Facts, INT64, PortKind, judge};
 use crate::repository::{
-    CALIBRATION, Draft, FeatureIndex, Form, GoldenRows, Input, Kind, Manifest, Missing, Named, Origin, Output, Training, load,
+    CALIBRATION, Draft, FeatureIndex, Form, GoldenRows, Input, Kind, Manifest, Missing, Named, Origin, Output, PROFILE, Training, load,
 };
 use crate::score::Lane;
 use crate::{ModelError, RuntimeOptions};
@@ -60,7 +60,7 @@ pub(crate) fn as_taken(known: &Manifest, bytes: &[u8], index: &FeatureIndex, opt
         ("kind", known.kind == made.kind),
         ("output", known.output == made.output),
         ("inputs", known.inputs == made.inputs),
-        ("files", !known.files.contains_key(CALIBRATION)),
+        ("files", ![CALIBRATION, PROFILE].iter().any(|name| known.files.contains_key(*name))),
     ];
     match parts.iter().find(|(_, same)| !same) {
         None => Ok(()),

@@ -224,15 +224,20 @@ impl Loader {
     }
 
     /// Loads a version to see whether it can be used; what it holds is given back at once. Its files are read again even where it is in
-    /// memory. Returns who signed it.
+    /// memory. Returns who signed it, which its status says from then on.
     ///
     /// # Errors
     /// The reason why it cannot.
     pub fn verify(&self, model: &str, version: u32) -> Result<Signer, ModelError> {
         self.repository.must_have(model, version)?;
         let folder = self.repository.version_folder(model, version)?;
-        self.version(&Arc::from(model), version)?;
-        load::signer(&folder, (model, &load::files(&folder)?), &self.index, &self.options)
+        let key = (Arc::from(model), version);
+        self.version(&key.0, version)?;
+        let signer = load::files(&folder).and_then(|files| load::signer(&folder, (model, &files), &self.index, &self.options));
+        if let Some(known) = self.known.lock().get_mut(&key) {
+            known.signer = signer.as_ref().ok().cloned().unwrap_or_default();
+        }
+        signer
     }
 
     /// The slot of a model: what loads takes its part, what does not is listed with the part that it should have played.
@@ -350,6 +355,9 @@ impl Loader {
         });
         if state == State::Staged && !matches!(entry.state, State::Failed | State::Unloaded) {
             entry.state = State::Staged;
+        }
+        if matches!(state, State::Staged | State::Failed) {
+            entry.signer = Signer::default();
         }
         entry.pass(state);
         entry.reason = reason;

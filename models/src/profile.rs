@@ -44,15 +44,16 @@ pub struct Profile {
     pub rows: u64,
     /// The inputs.
     pub inputs: Vec<Column>,
-    /// Raw scores of rows that the model did not learn.
+    /// Raw scores of rows that the model did not learn: as many as its bins hold.
     pub score: Bins,
 }
 
 impl Bins {
-    /// Bins of these values by their tenths; NaN is left out. A value that fills a tenth or more has a bin of its own, else a feature that is
-    /// nearly always 0 or always 1 would have nowhere to move.
+    /// Bins of these values by the tenths of the finite ones; infinite ones are counted in the outer bins, NaN is left out. A value that fills
+    /// two tenths or more has a bin of its own, else a feature that is nearly always 0 or always 1 would have nowhere to move.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
-        let mut values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
+        let (mut values, infinite): (Vec<f64>, Vec<f64>) =
+            values.into_iter().filter(|value| !value.is_nan()).partition(|value| value.is_finite());
         values.sort_by(f64::total_cmp);
         let quantile = |tenth: usize| values.get(values.len().saturating_sub(1) * tenth / TENTHS).copied();
         let quantiles: Vec<f64> = (1..TENTHS).filter_map(quantile).collect();
@@ -65,10 +66,12 @@ impl Bins {
             }
         }
         edges.extend(quantiles);
+        // Below the least number there is none.
+        edges.retain(|edge| edge.is_finite());
         edges.sort_by(f64::total_cmp);
         edges.dedup();
         let mut bins = Self { counts: vec![0; edges.len() + 1], edges };
-        for value in values {
+        for value in values.into_iter().chain(infinite) {
             let place = bins.place(value);
             if let Some(count) = bins.counts.get_mut(place) {
                 *count += 1;
@@ -85,6 +88,11 @@ impl Bins {
     /// How many values each bin holds.
     pub fn counts(&self) -> &[u64] {
         &self.counts
+    }
+
+    /// How many values all bins hold.
+    pub fn rows(&self) -> u64 {
+        self.counts.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
     fn check(&self) -> Result<(), String> {
@@ -130,6 +138,13 @@ impl Profile {
         }
         for column in &profile.inputs {
             column.bins.check().map_err(|problem| format!("input `{}`: {problem}", column.name))?;
+            let counted = column.bins.rows().saturating_add(column.missing);
+            if counted != profile.rows {
+                return Err(format!(
+                    "input `{}`: {counted} values and missing ones of {} rows; there must be as many",
+                    column.name, profile.rows
+                ));
+            }
         }
         profile.score.check().map_err(|problem| format!("score: {problem}"))?;
         Ok(profile)
@@ -233,6 +248,18 @@ mod tests {
     }
 
     #[test]
+    fn infinite_values_are_there_and_lie_outside() {
+        let values = [f64::NEG_INFINITY, f64::INFINITY, f64::INFINITY, f64::NAN].into_iter().chain((0..100).map(f64::from));
+        let column = Column::of("a", values);
+        assert_eq!((column.missing, column.counts().sum::<u64>(), column.bins.edges.len()), (1, 104, 9));
+        assert_eq!((column.bins.counts.first(), column.bins.counts.last()), (Some(&11), Some(&12)));
+        assert_eq!(Bins::of([f64::INFINITY; 5]), Bins { edges: Vec::new(), counts: vec![5] });
+        let least = Bins::of([f64::MIN; 5]);
+        least.check().unwrap();
+        assert_eq!(least.rows(), 5);
+    }
+
+    #[test]
     fn a_column_that_goes_missing_shifts() {
         let column = Column::of("a", (0..1_000).map(|at| if at % 10 == 0 { f64::NAN } else { f64::from(at) }));
         assert_eq!((column.missing, column.counts().sum::<u64>()), (100, 1_000));
@@ -255,20 +282,30 @@ mod tests {
         falling.inputs[2].bins.edges.reverse();
         let mut short = right.clone();
         short.score.counts.pop();
-        for profile in [&right, &swapped, &falling, &short] {
+        let mut few = right.clone();
+        few.inputs[1].missing = 7;
+        for profile in [&right, &swapped, &falling, &short, &few] {
             repository.publish("odd", Draft { profile: Some(profile.clone()), ..draft(1) }).unwrap();
         }
         let loader = Loader::new(repository, index(), RuntimeOptions::default());
         loader.verify("odd", 1).unwrap();
         let kept = std::fs::read(folder.path().join("odd/versions/1/profile.json")).unwrap();
         assert_eq!(Profile::parse(&kept, &loader.repository().manifest("odd", 1).unwrap()).unwrap(), right, "to the last bit");
-        for (version, part) in [(2, "not those of the manifest"), (3, "each above the one before"), (4, "one count more than edges")] {
+        let parts = [
+            (2, "not those of the manifest"),
+            (3, "each above the one before"),
+            (4, "one count more than edges"),
+            (5, "107 values and missing ones of 100 rows"),
+        ];
+        for (version, part) in parts {
             let error = loader.verify("odd", version).unwrap_err().to_string();
             assert!(error.contains("profile.json") && error.contains(part), "{error}");
         }
         assert_eq!(loader.repository().site_profile("odd", 1).unwrap(), None);
-        loader.repository().store_site_profile("odd", 1, &right).unwrap();
-        assert_eq!(loader.repository().site_profile("odd", 1).unwrap(), Some(right));
+        assert_eq!(loader.repository().store_site_profile("odd", 1, &right).unwrap(), right);
+        let later = Profile { score: Bins::of((0..70).map(f64::from)), ..right.clone() };
+        let kept = loader.repository().store_site_profile("odd", 1, &later).unwrap();
+        assert_eq!((kept, loader.repository().site_profile("odd", 1).unwrap()), (right.clone(), Some(right)), "the first one stays");
     }
 
     #[test]

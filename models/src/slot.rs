@@ -49,12 +49,19 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Every loaded version, each once.
+    /// Every loaded version, each once: one may play two parts, as the version before and in shadow.
     pub(crate) fn loaded(&self) -> impl Iterator<Item = &Loaded> {
+        let is_first = move |at: usize, version: u32| !self.parts().take(at).any(|before| before.version == version);
+        self.parts().enumerate().filter(move |(at, loaded)| is_first(*at, loaded.version)).map(|(_, loaded)| loaded)
+    }
+
+    /// The version of every part.
+    fn parts(&self) -> impl Iterator<Item = &Loaded> {
         let trial = self.canary.as_ref().map(|trial| &trial.loaded);
         self.champion.iter().chain(&self.previous).chain(trial).chain(&self.shadows)
     }
 
+    /// The version of every part, to be changed: one that plays two stands in both.
     pub(crate) fn loaded_mut(&mut self) -> impl Iterator<Item = &mut Loaded> {
         let trial = self.canary.as_mut().map(|trial| &mut trial.loaded);
         self.champion.iter_mut().chain(&mut self.previous).chain(trial).chain(&mut self.shadows)
@@ -128,12 +135,16 @@ impl Loaded {
 
 /// An entity's place in the trials of a model: another one for each model, so that no entity is in all trials.
 fn mixed(actor: u64, model: &str) -> u64 {
-    // FNV-1a of the name, then the finaliser of SplitMix64 (Steele, Lea, Flood 2014).
+    // FNV-1a of the name.
     let salt = model.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    let mut mixed = actor ^ salt;
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+    stirred(actor ^ salt)
+}
+
+/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every bit of the number moves about half of those that leave.
+pub(crate) const fn stirred(mut bits: u64) -> u64 {
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
 }
 
 /// The bound below which that share of the entities lies.

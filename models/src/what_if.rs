@@ -7,7 +7,7 @@ use telltale_features::vector::{FeatureId, FeatureVector};
 
 use crate::Bundle;
 use crate::bundle::Model;
-use crate::score::{Absent, Asked, Scores};
+use crate::score::{Absent, Asked, ModelScore, Scores};
 use crate::slot::Loaded;
 
 /// A feature with another value.
@@ -28,25 +28,42 @@ impl Change {
 }
 
 impl Bundle {
-    /// The scores of the row with each change alone, in the order of the changes. Versions that do not count, and those listed in
-    /// [`Asked::unexplained`], keep their word.
+    /// The scores of the row with each change alone, in the order of the changes; versions that do not count keep their word. `None` where
+    /// nobody knows what a version that counts would say: its score is no number, or it reads the feature and is not asked
+    /// ([`Bundle::is_asked`]).
     ///
     /// # Errors
     /// The first version that gives no score: a contained model may be too slow.
-    pub fn what_if(&self, vector: &FeatureVector, scores: &Scores, changes: &[Change], asked: &Asked<'_>) -> Result<Vec<Scores>, Absent> {
-        let mut out = vec![scores.clone(); changes.len()];
+    pub fn what_if(
+        &self,
+        vector: &FeatureVector,
+        scores: &Scores,
+        changes: &[Change],
+        asked: &Asked<'_>,
+    ) -> Result<Vec<Option<Scores>>, Absent> {
+        let known = changes.iter().map(|change| self.is_asked(change.feature, scores, asked).then(|| scores.clone()));
+        let mut out: Vec<Option<Scores>> = known.collect();
         for (at, part) in scores.parts.iter().enumerate().filter(|(_, part)| part.role.counts()) {
-            let silent = asked.unexplained.iter().any(|known| known.version == part.version && known.model == part.model);
-            let Some(loaded) = self.version(&part.model, part.version).filter(|_| !silent) else { continue };
+            let Some(loaded) = self.version(&part.model, part.version).filter(|_| !is_silent(part, asked)) else { continue };
             let (read, raws) = changed(loaded, vector, changes, asked)?;
             for (change, raw) in read.into_iter().zip(raws) {
-                let place = out.get_mut(change).and_then(|scores| scores.parts.get_mut(at));
-                if let Some(place) = place {
+                let Some(known) = out.get_mut(change) else { continue };
+                if !raw.is_finite() {
+                    *known = None;
+                } else if let Some(place) = known.as_mut().and_then(|scores| scores.parts.get_mut(at)) {
                     *place = loaded.part(raw, part.role);
                 }
             }
         }
         Ok(out)
+    }
+
+    /// Whether every version that counts and reads this feature may be asked about it: one that is listed in [`Asked::unexplained`] is not,
+    /// and its word about the row as it is says nothing about another.
+    pub fn is_asked(&self, feature: FeatureId, scores: &Scores, asked: &Asked<'_>) -> bool {
+        let mut silent = scores.parts.iter().filter(|part| part.role.counts() && is_silent(part, asked));
+        let reads = |part: &ModelScore| self.version(&part.model, part.version).is_some_and(|loaded| loaded.model.reads(feature));
+        !silent.any(reads)
     }
 
     /// By how much an input of these versions varies: half the width between the quartiles of its training rows; the first that reads
@@ -59,12 +76,17 @@ impl Bundle {
     }
 }
 
+/// Whether a version is not to be asked again about this row.
+fn is_silent(part: &ModelScore, asked: &Asked<'_>) -> bool {
+    asked.unexplained.iter().any(|known| known.version == part.version && known.model == part.model)
+}
+
 /// Which changes a version reads, and its raw score of each.
 fn changed(loaded: &Loaded, vector: &FeatureVector, changes: &[Change], asked: &Asked<'_>) -> Result<(Vec<usize>, Vec<f64>), Absent> {
     let model: &Model = &loaded.model;
     let (mut read, mut matrix) = (Vec::new(), Vec::new());
     for (at, change) in changes.iter().enumerate() {
-        if model.inputs.iter().any(|input| input.feature == change.feature) {
+        if model.reads(change.feature) {
             let value = |feature: FeatureId| if feature == change.feature { change.value } else { vector.get(feature) };
             matrix.extend(model.fill(model.inputs.iter().map(|input| value(input.feature))));
             read.push(at);
@@ -75,8 +97,6 @@ fn changed(loaded: &Loaded, vector: &FeatureVector, changes: &[Change], asked: &
     }
     let rows = read.len();
     let raws = loaded.engine().raws(matrix, rows, asked.lane);
-    let raws =
-        raws.and_then(|raws| if raws.iter().all(|raw| raw.is_finite()) { Ok(raws) } else { Err("a score is not finite".to_owned()) });
     raws.map(|raws| (read, raws)).map_err(|problem| Absent { model: loaded.name.clone(), version: loaded.version, problem })
 }
 
@@ -129,7 +149,7 @@ pub(crate) mod tests {
             let changes: Vec<_> = (0..4).map(|at| Change { feature: FeatureId(at), value: 0.5 + f64::from(at) }).collect();
             let what_if = bundle.what_if(&row, &scores, &changes, &Asked::default()).unwrap();
             for (change, scores) in changes.iter().zip(what_if) {
-                assert_eq!(scores, bundle.score(&change.applied(&row), Lane(0)));
+                assert_eq!(scores, Some(bundle.score(&change.applied(&row), Lane(0))));
             }
         }
         assert_eq!(bundle.spread(FeatureId(0), &bundle.score(&vector([0.5; 4]), Lane(0))), 0.25);
@@ -150,8 +170,26 @@ pub(crate) mod tests {
             // What lowers the raw score alone and stays on its step is no reason.
             let changes: Vec<_> = (0..4).map(|at| Change { feature: FeatureId(at), value: 0.5 }).collect();
             let what_if = bundle.what_if(&row, &scores, &changes, &Asked::default()).unwrap();
-            raw_only += what_if.iter().filter(|changed| changed.parts[1].raw < scores.parts[1].raw).count();
+            raw_only += what_if.iter().flatten().filter(|changed| changed.parts[1].raw < scores.parts[1].raw).count();
         }
         assert!(named > 50 && raw_only > 2 * named, "{named} named, {raw_only} with a lower raw score");
+    }
+
+    #[test]
+    fn what_a_silent_version_reads_is_no_reason_and_has_no_scores() {
+        let (bundle, mut named) = (stepped(), 0);
+        let silent = [Absent { model: "odd".into(), version: 1, problem: "no answer within 50 ms".into() }];
+        for row in rows().take(50) {
+            let scores = bundle.score(&row, Lane(0));
+            named += bundle.explain(&row, &scores, &Asked::default(), &alarm).0.len();
+            let asked = Asked { unexplained: &silent, ..Asked::default() };
+            // Both read all features: what one would say of another value is not known.
+            assert_eq!(bundle.explain(&row, &scores, &asked, &alarm), (Vec::new(), silent.to_vec()));
+            let changes: Vec<_> = (0..4).map(|at| Change { feature: FeatureId(at), value: 0.5 }).collect();
+            assert_eq!(bundle.what_if(&row, &scores, &changes, &asked).unwrap(), [None, None, None, None]);
+            assert!(!bundle.is_asked(FeatureId(0), &scores, &asked) && bundle.is_asked(FeatureId(9), &scores, &asked));
+            assert!(bundle.is_asked(FeatureId(0), &scores, &Asked::default()));
+        }
+        assert!(named > 0);
     }
 }

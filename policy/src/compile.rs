@@ -261,7 +261,8 @@ pub(crate) fn risk(raw: &RawRisk, file: &str, problems: &mut Vec<Problem>) -> Ri
     }
 }
 
-/// The models of the risk section that count only where a condition holds.
+/// The models of the risk section that count only where a condition holds: a model whose condition cannot be evaluated is mute. Which
+/// models there are is not known here.
 pub(crate) fn members(raw: &RawRisk, file: &str, schema: &Schema, problems: &mut Vec<Problem>) -> Vec<Member> {
     let scope = schema.event_scope();
     let mut members = Vec::new();

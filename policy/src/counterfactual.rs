@@ -36,11 +36,14 @@ pub struct Counterfactual {
 
 /// What the search asks the models.
 pub trait Models {
-    /// The scores of the row with each change alone.
+    /// The scores of the row with each change alone; `None` where nobody knows them.
     ///
     /// # Errors
     /// The first version that gives no score.
-    fn what_if(&self, changes: &[Change]) -> Result<Vec<Scores>, Absent>;
+    fn what_if(&self, changes: &[Change]) -> Result<Vec<Option<Scores>>, Absent>;
+
+    /// Whether every model that reads the feature may be asked about it.
+    fn is_asked(&self, feature: FeatureId) -> bool;
 
     /// Whether the search may go on: its time is the caller's.
     fn may_go_on(&self) -> bool;
@@ -62,7 +65,12 @@ pub enum Unfinished {
 struct Candidate {
     feature: FeatureId,
     value: f64,
-    ends: Vec<f64>,
+    /// The nearest of those values and the furthest: what lies between is tried by steps.
+    ends: (f64, f64),
+    /// Whether it counts whole things.
+    is_whole: bool,
+    /// Whether an enforced rule names it: while the rule holds, no other feature helps.
+    is_ruled: bool,
     /// Points of its weightiest reason.
     weight: f64,
 }
@@ -86,31 +94,36 @@ impl Policy {
         before: &PolicyState,
         models: &dyn Models,
     ) -> Result<Option<Counterfactual>, Unfinished> {
-        let candidates = self.candidates(situation, decision);
+        let candidates = self.candidates(situation, decision, models);
+        let allows = |candidate: &Candidate, value: f64, scores: &Option<Scores>| {
+            scores.as_ref().is_some_and(|scores| self.is_allowed(situation, before, (candidate.feature, value), scores))
+        };
         let mut best: Option<(f64, &Candidate, f64, f64)> = None;
         for candidate in &candidates {
-            let mut denied = candidate.value;
+            let (mut below, mut above) = (candidate.value, candidate.value);
             let grid = candidate.grid();
             let scores = candidate.scored(&grid, models)?;
             for (value, scores) in grid.into_iter().zip(scores) {
                 in_time(models)?;
-                if !self.is_allowed(situation, before, (candidate.feature, value), &scores) {
-                    denied = value;
+                // The furthest that is denied on the same side of its own value.
+                let denied = if value < candidate.value { &mut below } else { &mut above };
+                if !allows(candidate, value, &scores) {
+                    *denied = value;
                     continue;
                 }
                 let size = candidate.size(value, models.spread(candidate.feature));
                 if best.as_ref().is_none_or(|(least, ..)| size < *least) {
-                    best = Some((size, candidate, denied, value));
+                    best = Some((size, candidate, *denied, value));
                 }
                 break;
             }
         }
         let Some((_, candidate, denied, mut allowed)) = best else { return Ok(None) };
-        let nearer = steps(denied, allowed, candidate.value);
+        let nearer = steps(denied, allowed, candidate.is_whole);
         let scores = candidate.scored(&nearer, models)?;
         for (value, scores) in nearer.into_iter().zip(scores) {
             in_time(models)?;
-            if self.is_allowed(situation, before, (candidate.feature, value), &scores) {
+            if allows(candidate, value, &scores) {
                 allowed = value;
                 break;
             }
@@ -118,38 +131,43 @@ impl Policy {
         Ok(candidate.told(situation, allowed))
     }
 
-    /// The features that reasons name, the weightiest first.
-    fn candidates(&self, situation: &Situation<'_>, decision: &Decision) -> Vec<Candidate> {
+    /// The features that reasons name and models may be asked about: those of enforced rules first, of each the weightiest.
+    fn candidates(&self, situation: &Situation<'_>, decision: &Decision, models: &dyn Models) -> Vec<Candidate> {
         let mut found: Vec<Candidate> = Vec::new();
-        let mut add = |feature: FeatureId, end: f64, weight: f64| {
+        let is_whole = |feature: FeatureId| {
+            let spec = situation.schema.features().get(feature.index());
+            spec.is_some_and(|spec| spec.counts_whole_things())
+        };
+        let mut add = |feature: FeatureId, end: f64, (is_ruled, weight): (bool, f64)| {
             let value = situation.vector.get(feature);
-            if value.is_nan() || end.is_nan() || value == end {
+            if value.is_nan() || end.is_nan() || value == end || !models.is_asked(feature) {
                 return;
             }
             match found.iter_mut().find(|known| known.feature == feature) {
                 Some(known) => {
-                    known.ends.push(end);
+                    known.reach(end);
+                    known.is_ruled |= is_ruled;
                     known.weight = known.weight.max(weight);
                 }
-                None => found.push(Candidate { feature, value, ends: vec![end], weight }),
+                None => found.push(Candidate { feature, value, ends: (end, end), is_whole: is_whole(feature), is_ruled, weight }),
             }
         };
         for attribution in situation.attributions {
             let of = situation.scores.parts.iter().position(|part| part.model == attribution.model);
             let points = of.and_then(|of| situation.combined.contributions.get(of)).copied().unwrap_or(0.0);
-            add(attribution.feature, attribution.usual, points * attribution.share);
+            add(attribution.feature, attribution.usual, (false, points * attribution.share));
         }
         for matched in decision.rules.iter().filter(|matched| matched.enforced && matched.action.is_enforcing()) {
             let Some(rule) = self.rules.iter().find(|rule| rule.id == matched.id) else { continue };
             for read in rule.reads.iter().filter(|read| read.kind == NameKind::Number) {
                 let Some((compared, feature)) = read.compared.zip(situation.schema.feature(&read.name)) else { continue };
-                if let Some(end) = beyond(compared, situation.vector.get(feature)) {
-                    add(feature, end, matched.score);
+                if let Some(end) = beyond(compared, situation.vector.get(feature), is_whole(feature)) {
+                    add(feature, end, (true, matched.score));
                 }
             }
         }
         // Stable: equal weights stay in the order of models and rules.
-        found.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+        found.sort_by(|a, b| b.is_ruled.cmp(&a.is_ruled).then(b.weight.total_cmp(&a.weight)));
         found.truncate(FEATURES);
         found
     }
@@ -174,56 +192,80 @@ fn in_time(models: &dyn Models) -> Result<(), Unfinished> {
 }
 
 /// The nearest value for which a comparison that holds does not hold; `None` when it does not hold, or asks for equality.
-fn beyond(compared: Compared, value: f64) -> Option<f64> {
+fn beyond(compared: Compared, value: f64, is_whole: bool) -> Option<f64> {
     let Compared { operator, literal } = compared;
-    let whole = value.fract() == 0.0 && literal.fract() == 0.0;
     match operator {
-        ">" if value > literal => Some(literal),
-        "<" if value < literal => Some(literal),
-        ">=" if value >= literal => Some(if whole { literal - 1.0 } else { literal.next_down() }),
-        "<=" if value <= literal => Some(if whole { literal + 1.0 } else { literal.next_up() }),
+        ">" if value > literal => Some(if is_whole { literal.floor() } else { literal }),
+        "<" if value < literal => Some(if is_whole { literal.ceil() } else { literal }),
+        ">=" if value >= literal => Some(if is_whole { literal.ceil() - 1.0 } else { literal.next_down() }),
+        "<=" if value <= literal => Some(if is_whole { literal.floor() + 1.0 } else { literal.next_up() }),
         _ => None,
     }
 }
 
-/// Evenly spaced values after `from` and before `to`; whole ones where both ends and the feature's own value are.
-fn steps(from: f64, to: f64, own: f64) -> Vec<f64> {
-    let whole = [from, to, own].iter().all(|value| value.fract() == 0.0);
+/// Evenly spaced values after `from` and before `to`; whole ones where whole things are counted.
+fn steps(from: f64, to: f64, is_whole: bool) -> Vec<f64> {
     let step = |at: u32| from + (to - from) * f64::from(at) / f64::from(STEPS);
-    let mut values: Vec<f64> = (1..STEPS).map(|at| if whole { step(at).round() } else { step(at) }).collect();
+    let mut values: Vec<f64> = (1..STEPS).map(|at| if is_whole { step(at).round() } else { step(at) }).collect();
     values.retain(|value| *value != from && *value != to);
     values.dedup();
     values
 }
 
+/// A value in words: the neighbour of a number that a rule excludes is told by that number.
+fn edge(value: f64) -> String {
+    let shown = (value * 100.0).round() / 100.0;
+    if value == shown.next_down() {
+        format!("just below {}", number(shown))
+    } else if value == shown.next_up() {
+        format!("just above {}", number(shown))
+    } else {
+        number(value)
+    }
+}
+
 impl Candidate {
     /// The values that are tried, the nearest first.
     fn grid(&self) -> Vec<f64> {
-        let away = |value: &f64| (value - self.value).abs();
-        let far = self.ends.iter().copied().max_by(|a, b| away(a).total_cmp(&away(b))).unwrap_or(self.value);
-        let mut grid = steps(self.value, far, self.value);
-        grid.extend(&self.ends);
-        grid.sort_by(|a, b| away(a).total_cmp(&away(b)));
+        let (near, far) = self.ends;
+        let mut grid = steps(self.value, far, self.is_whole);
+        grid.extend([near, far]);
+        grid.sort_by(|a, b| self.away(*a).total_cmp(&self.away(*b)).then(a.total_cmp(b)));
         grid.dedup();
         grid
     }
 
-    /// What the models say of each of these values.
-    fn scored(&self, values: &[f64], models: &dyn Models) -> Result<Vec<Scores>, Unfinished> {
+    /// What the models say of each of these values; nothing where one has no score of it.
+    fn scored(&self, values: &[f64], models: &dyn Models) -> Result<Vec<Option<Scores>>, Unfinished> {
         in_time(models)?;
         let changes: Vec<Change> = values.iter().map(|value| Change { feature: self.feature, value: *value }).collect();
         models.what_if(&changes).map_err(Unfinished::Absent)
     }
 
+    fn away(&self, value: f64) -> f64 {
+        (value - self.value).abs()
+    }
+
+    /// Takes one more value that a reason points to.
+    fn reach(&mut self, end: f64) {
+        let (near, far) = self.ends;
+        if self.away(end) < self.away(near) {
+            self.ends.0 = end;
+        }
+        if self.away(end) > self.away(far) {
+            self.ends.1 = end;
+        }
+    }
+
     /// The size of a change: in spreads of the input; where no model knows one, as a share of the value.
     fn size(&self, value: f64, spread: f64) -> f64 {
         let unit = if spread > 0.0 { spread } else { self.value.abs().max(1.0) };
-        (value - self.value).abs() / unit
+        self.away(value) / unit
     }
 
     fn told(&self, situation: &Situation<'_>, allowed: f64) -> Option<Counterfactual> {
         let spec = situation.schema.features().get(self.feature.index())?;
-        let text = format!("{}: {}, would have been allowed at {}", spec.meaning, number(self.value), number(allowed));
+        let text = format!("{}: {}, would have been allowed at {}", spec.meaning, number(self.value), edge(allowed));
         Some(Counterfactual { feature: spec.name.as_str().into(), value: self.value, allowed, text })
     }
 }

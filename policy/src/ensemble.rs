@@ -1,7 +1,8 @@
 //! Which models count for a transaction, and how their points make one risk.
 //!
 //! The fields of a transaction enter, an [`Ensemble`] leaves: the conditions of the policy's models, asked once. A condition reads
-//! fields and never features, so that no change of a feature changes who counts.
+//! fields and never features, so that no change of a feature changes who counts. One that cannot be evaluated, because a field that it
+//! names is not there, does not hold: its model does not count.
 
 use telltale_features::expr::Predicate;
 use telltale_features::schema::Fields;
@@ -59,7 +60,7 @@ pub struct Ensemble {
     silent: u64,
 }
 
-/// A model that counts only where its condition holds.
+/// A model that counts only where its condition holds; where that cannot be evaluated it does not count.
 pub(crate) struct Member {
     pub model: String,
     pub when: Predicate,
@@ -81,6 +82,11 @@ impl Policy {
         };
         let muted: Vec<bool> = scores.parts.iter().map(is_muted).collect();
         Combined { ensemble, ..self.risk.combine(scores, muted) }
+    }
+
+    /// The models that the risk section names, with a weight or a condition; one with both comes twice.
+    pub fn named_models(&self) -> impl Iterator<Item = &str> {
+        self.risk.weights.keys().map(String::as_str).chain(self.members.iter().map(|member| member.model.as_str()))
     }
 
     /// How models combine, where the policy says anything about it: then every part is shown.

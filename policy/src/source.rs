@@ -54,7 +54,8 @@ pub(crate) struct RawRisk {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawModel {
-    /// It counts where this holds: CEL over the fields of the transaction.
+    /// It counts where this holds: CEL over the fields of the transaction. Where one of them is missing and the condition cannot be
+    /// evaluated, it does not count; `has(...)` asks for a field first.
     pub when: Text,
 }
 

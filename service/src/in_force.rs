@@ -3,6 +3,7 @@
 //!
 //! A change makes a new snapshot; nothing is ever changed in place, so a verdict cannot mix versions.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -53,6 +54,20 @@ impl InForce {
         };
         force.versions = Arc::new(force.describe(schema.digest()));
         force
+    }
+
+    /// Warns of models that the policy weighs or asks a condition of and that are not loaded: perhaps a name is misspelt. One that failed
+    /// to load was told of before. Returns how many there are.
+    pub fn warn_of_unknown_models(&self) -> usize {
+        let is_known = |model: &str| {
+            let failed = self.bundle.failures().iter().any(|failure| &*failure.model == model);
+            failed || self.bundle.states().any(|(name, _)| name == model)
+        };
+        let unknown: BTreeSet<&str> = self.policy.named_models().filter(|model| !is_known(model)).collect();
+        for model in &unknown {
+            tracing::warn!(model, "the risk section of the policy names a model that is not loaded");
+        }
+        unknown.len()
     }
 
     /// The same with what loads its models.
@@ -314,4 +329,22 @@ pub fn template_change(templates: &Templates, change: &TemplateChanged) -> Resul
     let template = convert::template_from_proto(&wire, "template")?;
     let in_force = wire.state() == v1::TemplateState::InForce;
     Ok(if in_force { templates.with(template) } else { templates.without(&template) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_that_only_the_policy_knows_are_counted_once() {
+        let schema = Schema::shipped();
+        let risk = "risk:\n  alert: 40\n  probability: [[0.0, 0]]\n  p_value: [[0.0, 60]]\n";
+        let named = "  weights: {abuse: 0.5}\n  models: {abuse: {when: 'true'}, unusal: {when: 'true'}}\n";
+        let unknown = |text: String| {
+            let source = PolicySource { mode: None, files: vec![("test.yaml".to_owned(), text)] };
+            let policy = source.compile(&schema).unwrap();
+            InForce::new(policy, source, Bundle::none(), &schema).warn_of_unknown_models()
+        };
+        assert_eq!((unknown(format!("{risk}{named}")), unknown(risk.to_owned())), (2, 0));
+    }
 }

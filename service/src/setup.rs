@@ -139,9 +139,11 @@ fn parts(config: &Config, lanes: usize, hasher: Hasher, clock: Arc<dyn Clock>, j
     let source = PolicySource::read(config.policy.path.as_deref(), config.policy.mode.as_deref())?;
     let policy = source.compile(&schema)?;
     let (bundle, loader) = models(config, &schema, lanes)?;
+    let force = InForce::new(policy, source, bundle, &schema).with_loader(loader);
+    force.warn_of_unknown_models();
     Ok(Parts {
         store: embedded(config, &schema).into(),
-        force: InForce::new(policy, source, bundle, &schema).with_loader(loader),
+        force,
         schema,
         hasher,
         clock,

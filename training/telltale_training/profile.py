@@ -18,14 +18,16 @@ TENTHS = 10
 def bins(values: NDArray[np.float64]) -> dict[str, Any]:
     """Counts by tenths of what is there; bin `i` holds what is above edge `i-1` and not above edge `i`.
 
-    A value that fills a tenth or more has a bin of its own.
+    A value that fills two tenths or more has a bin of its own. Tenths are those of finite values, infinite ones are in the outer bins.
     """
-    present = np.sort(values[np.isfinite(values)])
+    counted = values[~np.isnan(values)]
+    present = np.sort(counted[np.isfinite(counted)])
     places = [(present.size - 1) * tenth // TENTHS for tenth in range(1, TENTHS)] if present.size else []
     quantiles = present[places]
     repeated = quantiles[1:][quantiles[1:] == quantiles[:-1]]
     edges = np.unique(np.concatenate([quantiles, repeated, np.nextafter(repeated, -np.inf)]))
-    counts = np.bincount(np.searchsorted(edges, present, side="left"), minlength=edges.size + 1)
+    edges = edges[np.isfinite(edges)]
+    counts = np.bincount(np.searchsorted(edges, counted, side="left"), minlength=edges.size + 1)
     return {"edges": edges.tolist(), "counts": counts.tolist()}
 
 

@@ -21,12 +21,20 @@ def test_tenths_are_even_and_every_value_is_counted() -> None:
     assert sum(made["counts"]) == 1000 and all(99 <= count <= 101 for count in made["counts"])
 
 
-def test_a_value_that_fills_a_tenth_has_a_bin_of_its_own() -> None:
+def test_a_value_that_fills_two_tenths_has_a_bin_of_its_own() -> None:
     made = profile.bins(np.array([1.0] * 90 + [5.0] * 10))
     # Nothing lies below what was always there; a value that comes there must be seen.
     assert made["counts"] == [0, 90, 10]
     assert made["edges"] == [np.nextafter(1.0, 0.0), 1.0]
     assert profile.bins(np.array([np.nan])) == {"edges": [], "counts": [0]}
+
+
+def test_infinite_values_are_counted_in_the_outer_bins() -> None:
+    made = profile.bins(np.concatenate([[-np.inf, np.inf, np.inf, np.nan], np.arange(100.0)]))
+    assert len(made["edges"]) == 9 and np.isfinite(made["edges"]).all()
+    assert made["counts"][0] == 11 and made["counts"][-1] == 12 and sum(made["counts"]) == 103
+    assert profile.bins(np.array([np.inf])) == {"edges": [], "counts": [1]}
+    assert profile.bins(np.full(5, -np.finfo(np.float64).max))["counts"] == [5, 0]
 
 
 def test_a_published_version_brings_the_profile_of_its_training_window(tmp_path: Path) -> None:

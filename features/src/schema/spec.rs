@@ -175,6 +175,11 @@ pub struct FeatureSpec {
 }
 
 impl FeatureSpec {
+    /// Whether it counts whole things: between two whole numbers lies no value that anybody could mean, though a reading may be estimated.
+    pub fn counts_whole_things(&self) -> bool {
+        ["count", "distinct"].contains(&self.aggregation.as_str())
+    }
+
     /// Whether the event itself is already counted when the feature is read (STATE, read order).
     pub fn includes_event(&self) -> bool {
         let before = ["novelty", "interarrival", "age", "last", "quantile_rank", "zscore_self", "transition_rarity", "geo_velocity"];

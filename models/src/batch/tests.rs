@@ -43,6 +43,7 @@ fn rows_together_are_rivals_as_rows_alone() {
         assert_eq!(text(rivals), text(&alone), "row {row}");
         let (champion, shadow) = (bundle.score(vector, Lane(0)).parts.remove(0), &rivals[0]);
         assert_eq!((shadow.version, shadow.role, shadow.baseline), (3, Role::Shadow, 2));
+        assert!(shadow.score.as_ref().unwrap().role.counts(), "its score is compared as if it were in force");
         assert_eq!(shadow.beside.as_ref().unwrap().raw.to_bits(), champion.raw.to_bits(), "a forest gives the same bits");
         assert_eq!(rivals.get(1).map(|rival| (rival.version, rival.baseline)), on_probation(row).then_some((2, 1)), "row {row}");
     }
@@ -121,4 +122,14 @@ fn a_row_without_a_score_costs_no_other_of_its_run() {
     assert_eq!(raws[1].as_ref().unwrap_err(), "the score is NaN");
     let (first, last) = (raws[0].as_ref().unwrap(), raws[2].as_ref().unwrap());
     assert!((first - last).abs() < 1e-6, "{raws:?}");
+}
+
+#[test]
+fn a_worker_that_refuses_a_run_is_asked_row_by_row_and_a_lost_one_is_not() {
+    let alone = || vec![Ok(0.5), Err("the score is NaN".to_owned())];
+    assert_eq!(told(Err(Unanswered::Refused("no".to_owned())), 2, alone), alone());
+    assert_eq!(told(Ok(vec![0.5]), 2, alone), alone(), "one score is missing");
+    let lost = told(Err(Unanswered::Lost("gone".to_owned())), 2, || panic!("the next worker is risked"));
+    assert_eq!(lost, [Err("gone".to_owned()), Err("gone".to_owned())]);
+    assert_eq!(told(Ok(vec![0.5, f64::NAN]), 2, Vec::new), alone());
 }

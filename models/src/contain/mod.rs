@@ -60,6 +60,22 @@ pub struct Deadlines {
     pub row: Duration,
 }
 
+/// Why a worker gave no scores.
+pub(crate) enum Unanswered {
+    /// It answered that it gives none for these rows, and lives.
+    Refused(String),
+    /// There is no worker, or not any more.
+    Lost(String),
+}
+
+impl Unanswered {
+    fn why(self) -> String {
+        match self {
+            Self::Refused(why) | Self::Lost(why) => why,
+        }
+    }
+}
+
 /// A foreign model in its workers.
 pub struct Contained {
     inner: Arc<Inner>,
@@ -113,30 +129,32 @@ impl Contained {
     /// # Errors
     /// Why there are none.
     pub fn scores(&self, matrix: Vec<f32>, rows: usize, lane: Lane) -> Result<Vec<f64>, String> {
-        self.within(self.inner.containment.deadlines.row * u32::try_from(rows.div_ceil(16)).unwrap_or(1).max(1), (matrix, rows), lane)
+        let deadline = self.inner.containment.deadlines.row * u32::try_from(rows.div_ceil(16)).unwrap_or(1).max(1);
+        self.within(deadline, (matrix, rows), lane).map_err(Unanswered::why)
     }
 
     /// The same for whoever has time: each row has what a row alone has.
     ///
     /// # Errors
-    /// As [`Contained::scores`].
-    pub fn unhurried(&self, matrix: Vec<f32>, rows: usize, lane: Lane) -> Result<Vec<f64>, String> {
+    /// Why there are none, and whether that cost the worker.
+    pub(crate) fn unhurried(&self, matrix: Vec<f32>, rows: usize, lane: Lane) -> Result<Vec<f64>, Unanswered> {
         self.within(self.inner.containment.deadlines.row * u32::try_from(rows).unwrap_or(1).max(1), (matrix, rows), lane)
     }
 
-    fn within(&self, deadline: Duration, (matrix, rows): (Vec<f32>, usize), lane: Lane) -> Result<Vec<f64>, String> {
-        let place = self.workers.get(place(lane, self.asked, self.workers.len())).ok_or("no lane")?;
+    fn within(&self, deadline: Duration, (matrix, rows): (Vec<f32>, usize), lane: Lane) -> Result<Vec<f64>, Unanswered> {
+        let lost = |why: &str| Unanswered::Lost(why.to_string());
+        let place = self.workers.get(place(lane, self.asked, self.workers.len())).ok_or_else(|| lost("no lane"))?;
         let mut place = place.lock();
         if place.is_none() {
-            *place = self.inner.replacement()?;
+            *place = self.inner.replacement().map_err(Unanswered::Lost)?;
         }
-        let worker = place.as_mut().ok_or("its worker is being replaced")?;
-        let count = u32::try_from(rows).map_err(|_| "too many rows")?;
+        let worker = place.as_mut().ok_or_else(|| lost("its worker is being replaced"))?;
+        let count = u32::try_from(rows).map_err(|_| lost("too many rows"))?;
         match worker.ask(&Request::Score(count, matrix), deadline) {
             Ok(Answer::Scores(scores)) if scores.len() == rows => Ok(scores),
-            Ok(Answer::Refused(why)) => Err(why),
-            Ok(_) => Err(self.inner.lose(&mut place, "what its worker sent is no answer".to_string())),
-            Err(why) => Err(self.inner.lose(&mut place, why)),
+            Ok(Answer::Refused(why)) => Err(Unanswered::Refused(why)),
+            Ok(_) => Err(Unanswered::Lost(self.inner.lose(&mut place, "what its worker sent is no answer".to_string()))),
+            Err(why) => Err(Unanswered::Lost(self.inner.lose(&mut place, why))),
         }
     }
 }

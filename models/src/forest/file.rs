@@ -4,6 +4,7 @@
 //! both branches; a leaf is 255 (u8) and its rows less one (u16).
 
 use super::{Branch, MAX_DEPTH, MAX_INPUTS, MAX_TREES, Trees};
+use crate::bytes::Reader;
 
 const MAGIC: &[u8; 4] = b"TTIF";
 const VERSION: u8 = 1;
@@ -47,7 +48,7 @@ fn put(branch: &Branch, out: &mut Vec<u8>) -> Result<(), String> {
 /// # Errors
 /// Where the bytes end early, go on too long, or say what is not allowed.
 pub fn decode(bytes: &[u8]) -> Result<Trees, String> {
-    let mut reader = Reader { bytes, at: 0 };
+    let mut reader = Reader::new(bytes);
     if &reader.take::<4>()? != MAGIC {
         return Err("no forest: it does not begin with `TTIF`".to_string());
     }
@@ -55,42 +56,27 @@ pub fn decode(bytes: &[u8]) -> Result<Trees, String> {
     if version != VERSION {
         return Err(format!("forest format {version}, this build reads {VERSION}"));
     }
-    let sample = u32::from_le_bytes(reader.take()?);
-    let count = u32::from_le_bytes(reader.take()?) as usize;
+    let sample = reader.word()?;
+    let count = reader.word()? as usize;
     if !(1..=MAX_TREES).contains(&count) {
         return Err(format!("{count} trees, allowed are 1 to {MAX_TREES}"));
     }
-    let trees = (0..count).map(|_| reader.branch(0)).collect::<Result<_, _>>()?;
-    if reader.at != bytes.len() {
-        return Err(format!("{} bytes follow the last tree", bytes.len().saturating_sub(reader.at)));
-    }
+    let trees = (0..count).map(|_| branch(&mut reader, 0)).collect::<Result<_, _>>()?;
+    reader.end()?;
     Ok(Trees { inputs: usize::from(inputs), sample, trees })
 }
 
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl Reader<'_> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], String> {
-        let part = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<N>());
-        let part = *part.ok_or_else(|| format!("truncated: {} bytes, more are needed at byte {}", self.bytes.len(), self.at))?;
-        self.at += N;
-        Ok(part)
+/// A node and all below it.
+fn branch(reader: &mut Reader<'_>, depth: usize) -> Result<Branch, String> {
+    if depth > MAX_DEPTH {
+        return Err(format!("a tree is deeper than {MAX_DEPTH}"));
     }
-
-    fn branch(&mut self, depth: usize) -> Result<Branch, String> {
-        if depth > MAX_DEPTH {
-            return Err(format!("at byte {} a tree is deeper than {MAX_DEPTH}", self.at));
-        }
-        let [input] = self.take()?;
-        if input == LEAF {
-            return Ok(Branch::Leaf { rows: u32::from(u16::from_le_bytes(self.take()?)) + 1 });
-        }
-        let threshold = f32::from_le_bytes(self.take()?);
-        let below = Box::new(self.branch(depth + 1)?);
-        let above = Box::new(self.branch(depth + 1)?);
-        Ok(Branch::Split { input, threshold, below, above })
+    let [input] = reader.take()?;
+    if input == LEAF {
+        return Ok(Branch::Leaf { rows: u32::from(reader.short()?) + 1 });
     }
+    let threshold = reader.number()?;
+    let below = Box::new(branch(reader, depth + 1)?);
+    let above = Box::new(branch(reader, depth + 1)?);
+    Ok(Branch::Split { input, threshold, below, above })
 }

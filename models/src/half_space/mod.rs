@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 
 use crate::ModelError;
 use crate::scale::{MAX_INPUTS, Scale};
+use crate::slot::stirred;
 
 pub use profile::Profile;
 pub use windows::{Renewed, Windows, digest};
@@ -26,6 +27,8 @@ pub const MAX_TREES: u16 = 1024;
 pub const MAX_DEPTH: u8 = 32;
 /// Smallest and largest window, rows; 250 in the paper.
 pub const WINDOWS: std::ops::RangeInclusive<u32> = 16..=65_536;
+/// Most numbers of a window, which are kept until it is full, and most walks of its rows when a profile is made of it.
+const MOST_OF_WINDOW: u64 = 16 << 20;
 /// A walk ends at a node that held at most this part of the window: 0.1 in the paper.
 const ENOUGH: u64 = 10;
 
@@ -56,6 +59,12 @@ impl Shape {
         }
         if !WINDOWS.contains(&self.window) {
             return Err(format!("a window of {} rows, allowed are {} to {}", self.window, WINDOWS.start(), WINDOWS.end()));
+        }
+        for (what, count) in [("inputs", inputs as u64), ("trees", u64::from(self.trees))] {
+            let most = MOST_OF_WINDOW / u64::from(self.window);
+            if count > most {
+                return Err(format!("{count} {what} with a window of {} rows, allowed are {most}", self.window));
+            }
         }
         self.scales.iter().enumerate().try_for_each(|(input, scale)| scale.check(input))
     }
@@ -115,14 +124,9 @@ impl<'a> Cuts<'a> {
     }
 }
 
-/// A random number of its own for everything that is drawn: the finaliser of SplitMix64 (Steele, Lea, Flood 2014), once for each part.
+/// A random number of its own for everything that is drawn: SplitMix64, once for each part.
 fn drawn(seed: u64, tree: u64, number: u64) -> u64 {
-    [tree, number].into_iter().fold(seed, |state, part| {
-        let mut mixed = (state ^ part).wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    })
+    [tree, number].into_iter().fold(seed, |state, part| stirred((state ^ part).wrapping_add(0x9e37_79b9_7f4a_7c15)))
 }
 
 #[derive(Clone, Copy)]

@@ -1,8 +1,14 @@
 use super::file::{decode, decode_profile, encode, encode_profile};
 use super::*;
+use crate::bundle::{Engine, Input, Model};
+use crate::repository::tests::vector;
+use crate::slot::{Loaded, Slot, Standing};
+use crate::{Bundle, CalibratorOptions, ModelState};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use telltale_features::entity::{EntityId, EntityKey, EntityType, Subject, Subjects};
+use telltale_features::vector::FeatureId;
 
 pub(crate) fn shape(seed: u64, inputs: usize) -> Shape {
     Shape { scales: vec![Scale { centre: 0.0, width: 1.0 }; inputs], seed, trees: 20, depth: 12, window: 256 }
@@ -138,6 +144,10 @@ fn what_is_not_allowed_is_refused() {
     let refused = |shape: Shape, profile: &Profile| HalfSpace::new(Arc::new(shape), profile).err().unwrap().to_string();
     assert!(refused(Shape { depth: 33, ..right.clone() }, &profile).contains("20 trees of depth 33"));
     assert!(refused(Shape { window: 8, ..right.clone() }, &profile).contains("a window of 8 rows, allowed are 16 to 65536"));
+    let wide = Shape { scales: vec![right.scales[0]; 257], window: 65_536, ..right.clone() };
+    assert!(refused(wide, &profile).contains("257 inputs with a window of 65536 rows, allowed are 256"));
+    let many = Shape { trees: 300, window: 65_536, ..right.clone() };
+    assert!(refused(many, &profile).contains("300 trees with a window of 65536 rows, allowed are 256"));
     assert!(refused(Shape { window: 32, ..right.clone() }, &profile).contains("a profile of 64 rows, allowed are 1 to 32"));
     let mut wrong = profile.clone();
     wrong.masses[1] += 1;
@@ -145,4 +155,30 @@ fn what_is_not_allowed_is_refused() {
     assert!(refused(Shape { trees: 19, ..right.clone() }, &profile).contains("follow the last tree"));
     assert!(refused(Shape { trees: 21, ..right.clone() }, &profile).contains("masses are missing"));
     assert!(Profile::of::<Vec<f32>>(&right, &[]).unwrap_err().to_string().contains("a profile of 0 rows"));
+}
+
+#[test]
+fn a_version_that_plays_two_parts_learns_every_row_once() {
+    let shape = Shape { window: 16, trees: 4, ..shape(5, 4) };
+    let engine = Engine::HalfSpace(Arc::new(trees(&shape, &rows(5, 4, 16))));
+    let input = |at| Input { feature: FeatureId(at), usual: 0.5, spread: 0.25, fill: 0.5 };
+    let model = Arc::new(Model { engine, inputs: (0..4).map(input).collect() });
+    let standing = Standing::Calibrating { need: 1 };
+    let loaded = |version| Loaded { name: "odd".into(), version, model: Arc::clone(&model), standing: standing.clone(), renewed: None };
+    let (champion, previous, shadows) = (Some(loaded(2)), Some(loaded(1)), vec![loaded(1)]);
+    let slot = Slot { name: "odd".into(), state: ModelState::default(), champion, previous, canary: None, shadows };
+    assert_eq!(slot.loaded().map(|loaded| loaded.version).collect::<Vec<_>>(), [2, 1]);
+    let bundle = Bundle::new(vec![slot], Vec::new());
+    let mut windows = Windows::new(CalibratorOptions { need: 1, actors: vec![EntityType(0)] });
+    let mut completed = Vec::new();
+    for at in 0..16_u8 {
+        assert!(completed.is_empty(), "a window is full after {at} rows");
+        let id = EntityId { kind: EntityType(0), key: EntityKey([at; 16]) };
+        let subjects = Subjects::new([Subject { id, verified: false, name: None }]);
+        completed = windows.offer(&bundle, &vector([f64::from(at) / 16.0; 4]), (&subjects, false));
+    }
+    assert_eq!(completed.iter().map(|renewed| renewed.version).collect::<Vec<_>>(), [2, 1]);
+    // A new profile is in force in both parts.
+    let renewed = bundle.with_profile("odd", 1, Arc::clone(&completed[1].profile)).unwrap();
+    assert!(renewed.slots()[0].previous.iter().chain(&renewed.slots()[0].shadows).all(|loaded| loaded.renewed.is_some()));
 }

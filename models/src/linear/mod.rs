@@ -15,6 +15,9 @@ use crate::scale::{MAX_INPUTS, MOST, Scale};
 pub const MAX_RANK: usize = 64;
 /// Most components of a mixture, and most centroids.
 pub const MAX_CLUSTERS: usize = 256;
+/// Most products that the centroids or the components of a model ask of one row: one is scored in well under a millisecond. A basis never
+/// asks more: [`MAX_RANK`] directions of [`MAX_INPUTS`] inputs are as many.
+pub const MOST_PRODUCTS: usize = 1 << 18;
 /// Least variance of what a basis leaves out.
 pub const LEAST_NOISE: f32 = 1e-6;
 
@@ -47,7 +50,8 @@ pub enum Head {
     },
 }
 
-/// A few directions, orthogonal and of length 1, through the mean of the scaled rows.
+/// A few directions through the mean of the scaled rows, as fitted: the trainer makes them orthogonal and of length 1, and a model whose
+/// directions are not measures another distance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Basis {
     /// One number an input.
@@ -70,7 +74,7 @@ pub struct Component {
 }
 
 impl Head {
-    /// As the file's fifth byte and manifests name it.
+    /// As manifests name it; in the file the sixth byte says it.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Pca(_) => "pca",
@@ -117,8 +121,7 @@ impl Linear {
         if matches!(self.parts.head, Head::Logistic { .. }) { logistic(margin) } else { margin }
     }
 
-    /// What the score rises with: a logistic model's log-odds, which still tell rows apart where the probability is 1 to the last digit;
-    /// else the score itself.
+    /// A logistic model's log-odds, which tell rows apart where the probability is the same to the last digit; else the score itself.
     pub fn margin(&self, row: &[f32]) -> f64 {
         let cells = row.iter().copied().chain(std::iter::repeat(0.0));
         let scaled: Values = self.parts.scales.iter().zip(cells).map(|(scale, value)| scale.apply(value)).collect();
@@ -170,10 +173,11 @@ fn apart(values: &[f64], point: &[f32]) -> f64 {
     squares.sum()
 }
 
-/// `1 / (1 + e^−margin)`, the same bits everywhere.
+/// `1 / (1 + e^−margin)`, the same bits everywhere; but for its last digits it never falls as the margin rises.
 fn logistic(margin: f64) -> f64 {
-    // Beyond 700 the power is 0 or the probability 1 in any case.
-    let power = half_to_the(margin.abs().min(700.0) * std::f64::consts::LOG2_E);
+    // 690·log₂e is below the 1000 halvings that the power has; beyond it the series would be asked for more than its range. There the
+    // probability is 1, or as good as 0: 1e-300.
+    let power = half_to_the(margin.abs().min(690.0) * std::f64::consts::LOG2_E);
     if margin < 0.0 { power / (1.0 + power) } else { 1.0 / (1.0 + power) }
 }
 
@@ -190,6 +194,7 @@ impl Parts {
                 basis.check(inputs)?;
                 counted("components", components.len(), MAX_CLUSTERS)?;
                 let rank = basis.directions.len();
+                bounded("components", components.len(), rank * (rank + 1) / 2)?;
                 components.iter().enumerate().try_for_each(|(at, component)| {
                     sound(&format!("component {at}: mean"), &component.mean, rank)?;
                     sound(&format!("component {at}: precision"), &component.precision, rank * (rank + 1) / 2)?;
@@ -198,6 +203,7 @@ impl Parts {
             }
             Head::KMeans(centroids) => {
                 counted("centroids", centroids.len(), MAX_CLUSTERS)?;
+                bounded("centroids", centroids.len(), inputs)?;
                 centroids.iter().enumerate().try_for_each(|(at, centroid)| sound(&format!("centroid {at}"), centroid, inputs))
             }
             Head::Logistic { weights, bias } => sound("weights", weights, inputs).and_then(|()| sound("bias", &[*bias], 1)),
@@ -219,6 +225,12 @@ impl Basis {
 
 fn counted(what: &str, count: usize, most: usize) -> Result<(), String> {
     if (1..=most).contains(&count) { Ok(()) } else { Err(format!("{count} {what}, allowed are 1 to {most}")) }
+}
+
+/// That one row asks for no more products than are allowed.
+fn bounded(what: &str, count: usize, each: usize) -> Result<(), String> {
+    let most = MOST_PRODUCTS / each.max(1);
+    if count <= most { Ok(()) } else { Err(format!("{count} {what} of {each} numbers each, allowed are {most}")) }
 }
 
 /// That so many numbers of moderate size are there.

@@ -83,6 +83,16 @@ proptest! {
     }
 
     #[test]
+    fn a_probability_never_falls_as_the_margin_rises(a in -2_000.0_f64..2_000.0, b in -2_000.0_f64..2_000.0, apart in 0.0_f64..1e-3) {
+        for (low, high) in [(a.min(b), a.max(b)), (a, a + apart), (a, 1e9), (-1e9, a)] {
+            prop_assert!(logistic(low) <= logistic(high), "{low} {high}: {} {}", logistic(low), logistic(high));
+        }
+        // The last place of e^x has an error of |x| units and a few of the series.
+        let (found, exact) = (logistic(a), 1.0 / (1.0 + (-a.clamp(-690.0, 690.0)).exp()));
+        prop_assert!((found / exact - 1.0).abs() < 1e-12, "{a}: {found} {exact}");
+    }
+
+    #[test]
     fn files_come_back_equal_and_any_cut_is_refused(seed: u64, inputs in 1_usize..9) {
         for parts in random(seed, inputs) {
             let bytes = encode(&parts).unwrap();
@@ -170,5 +180,11 @@ fn what_is_not_allowed_is_refused_with_its_place() {
         }
     };
     assert!(message(&noise, 0).contains("the noise is 0"));
+    let many = |inputs: usize, head| Linear::new(Parts { scales: vec![kinds[0].scales[0]; inputs], head }).err().unwrap().to_string();
+    let centroids = Head::KMeans(vec![vec![0.0; 2048]; 129]);
+    assert!(many(2048, centroids).contains("129 centroids of 2048 numbers each, allowed are 128"));
+    let basis = Basis { mean: vec![0.0; 64], directions: vec![vec![0.0; 64]; 64], noise: 1.0 };
+    let component = Component { mean: vec![0.0; 64], precision: vec![0.0; 2080], offset: 0.0 };
+    assert!(many(64, Head::Gmm(basis, vec![component; 127])).contains("127 components of 2080 numbers each, allowed are 126"));
     assert!(decode(b"TTLN\x02").is_err() && decode(b"TTLN\x02\x01").unwrap_err().contains("format 2, this build reads 1"));
 }

@@ -211,14 +211,22 @@ impl Repository {
         Ok(digest)
     }
 
-    /// Stores what the first rows of this site looked like to a version that brought no profile; what is there already stays.
+    /// Stores what the first rows of this site looked like to a version that brought no profile; what is there already stays, unless it does
+    /// not fit the version. Returns what is there then.
     ///
     /// # Errors
     /// [`ModelError::Name`] or [`ModelError::Io`].
-    pub fn store_site_profile(&self, model: &str, version: u32, profile: &Profile) -> Result<(), ModelError> {
+    pub fn store_site_profile(&self, model: &str, version: u32, profile: &Profile) -> Result<Profile, ModelError> {
+        let _alone = self.alone(model)?;
+        match self.site_profile(model, version) {
+            Ok(Some(kept)) => return Ok(kept),
+            Ok(None) | Err(ModelError::Invalid { .. }) => {}
+            Err(error) => return Err(error),
+        }
         let folder = self.site_folder(model, version)?;
         fs::create_dir_all(&folder).map_err(ModelError::io("create", &folder))?;
-        store(&folder.join(PROFILE), profile.to_json().as_bytes())
+        store(&folder.join(PROFILE), profile.to_json().as_bytes())?;
+        Ok(profile.clone())
     }
 
     /// Refuses a version that is not there.

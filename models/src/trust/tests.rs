@@ -55,7 +55,7 @@ impl Site {
         let loader = self.loader(trust);
         let error = loader.verify("odd", 1).unwrap_err().to_string();
         let status = loader.statuses().remove(0);
-        assert_eq!((status.state, &status.reason), (State::Failed, &error));
+        assert_eq!((status.state, &status.reason, status.signer), (State::Failed, &error, Signer::Nobody));
         assert_eq!(loader.bundle().unwrap().models().count(), 0, "it serves all the same");
         error
     }
@@ -195,6 +195,30 @@ fn a_damaged_version_is_not_signed_and_one_that_serves_is_checked_again() {
     assert!(loader.verify("odd", 1).unwrap_err().to_string().contains("report.json"), "it is in memory, its files are damaged");
     let refused = site.repository.sign("odd", 1, &key(2), &author()).unwrap_err();
     assert!(matches!(refused, ModelError::Invalid { .. }), "{refused}");
+}
+
+#[test]
+fn a_status_says_who_signed_it_as_of_the_last_check() {
+    let site = Site::new();
+    let loader = site.loader(trust(Require::Never));
+    let bundle = loader.bundle().unwrap();
+    let signer = || loader.statuses()[0].signer.clone();
+    assert_eq!(signer(), Signer::Nobody);
+    // Signed and checked while it serves, then damaged and checked again.
+    site.repository.sign("odd", 1, &key(1), &author()).unwrap();
+    loader.verify("odd", 1).unwrap();
+    assert_eq!(signer(), Signer::Trusted("release".into()));
+    site.edit("manifest.toml", "odd rows", "even rows");
+    assert!(loader.verify("odd", 1).is_err());
+    assert_eq!((signer(), loader.statuses()[0].state), (Signer::Nobody, State::Champion));
+    // The same of one that fails after it has left memory.
+    site.edit("manifest.toml", "even rows", "odd rows");
+    loader.verify("odd", 1).unwrap();
+    assert_eq!(signer(), Signer::Trusted("release".into()));
+    drop(bundle);
+    site.edit("manifest.toml", "odd rows", "even rows");
+    assert!(loader.verify("odd", 1).is_err());
+    assert_eq!((signer(), loader.statuses()[0].state), (Signer::Nobody, State::Failed));
 }
 
 #[test]

@@ -72,6 +72,8 @@ fn a_model_counts_only_where_its_condition_holds() {
     world.admitted.route = "/api/login".to_owned();
     world.admitted.tx.http.as_mut().unwrap().method = "GET".to_owned();
     assert_eq!(combined(&world).muted, [true, true, false]);
+    let named: Vec<&str> = world.policy.named_models().collect();
+    assert_eq!(named, ["accounts", "elsewhere"]);
 }
 
 #[test]

@@ -27,12 +27,16 @@ struct InBundle<'a> {
 }
 
 impl Models for InBundle<'_> {
-    fn what_if(&self, changes: &[Change]) -> Result<Vec<Scores>, Absent> {
+    fn what_if(&self, changes: &[Change]) -> Result<Vec<Option<Scores>>, Absent> {
         self.bundle.what_if(&self.assessed.vector, &self.assessed.scores, changes, self.asked)
     }
 
     fn may_go_on(&self) -> bool {
         (self.go_on)()
+    }
+
+    fn is_asked(&self, feature: FeatureId) -> bool {
+        self.bundle.is_asked(feature, &self.assessed.scores, self.asked)
     }
 
     fn spread(&self, feature: FeatureId) -> f64 {
@@ -55,7 +59,7 @@ impl<S: Store> Engine<S> {
         if !force.policy.is_worth_a_hint(&situation, &ruled.decision) {
             return Hint::default();
         }
-        // What gave no reasons is not asked again.
+        // What gave no reasons is not asked again, nor is what it reads tried: the list is journalled, so a replay does the same.
         let asked = Asked { unexplained: &assessed.unexplained, ..*asked };
         let models = InBundle { bundle: &force.bundle, assessed, asked: &asked, go_on };
         match force.policy.counterfactual(&situation, &ruled.decision, before, &models) {

@@ -57,6 +57,7 @@ impl PolicyWatch {
         let record = policy_record(&policy, &source, author);
         let digest = policy.digest().to_owned();
         engine.change(engine.live(), |force, _| Some((force.with_policy(policy, source), record)));
+        engine.in_force().warn_of_unknown_models();
         service.audit.write(&Change {
             time_us: engine.clock().now().micros(),
             caller: author,

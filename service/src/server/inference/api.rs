@@ -58,7 +58,7 @@ impl GrpcInferenceService for InferenceApi {
         Ok(Response::new(ModelMetadataResponse {
             versions: self.0.engine.in_force().bundle.loaded(&name).iter().map(u32::to_string).collect(),
             name,
-            platform: if served.kind() == "onnx" { "onnxruntime_onnx" } else { "telltale_forest" }.to_owned(),
+            platform: platform(served.kind()),
             inputs: names(&self.0, &served).into_iter().map(|name| tensor(name, "FP32", &[-1, 1])).collect(),
             outputs: inference::OUTPUTS.iter().map(|name| tensor(name, "FP64", &[-1])).collect(),
         }))
@@ -78,6 +78,11 @@ impl GrpcInferenceService for InferenceApi {
         self.0.metrics.inferences.with_label_values(&[result]).inc();
         inferred.map(|(_, response)| Response::new(response)).map_err(|error| self.0.refuse(error))
     }
+}
+
+/// What runs a model of a kind, as the protocol names platforms.
+fn platform(kind: &str) -> String {
+    if kind == "onnx" { "onnxruntime_onnx".to_owned() } else { format!("telltale_{kind}") }
 }
 
 /// The number of rows that a request brings, and its answer.
@@ -125,4 +130,15 @@ fn served(service: &Service, model: (&str, &str), version: (&str, &str)) -> Resu
         (false, None) => format!("model `{model}` has no champion; name one of its loaded versions: {}", loaded.join(", ")),
         (false, Some(number)) => format!("model `{model}` version {number} is not loaded; loaded: {}", loaded.join(", ")),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::platform;
+
+    #[test]
+    fn every_native_kind_has_its_own_platform() {
+        let found = ["onnx", "forest", "pca", "logistic", "half-space"].map(platform);
+        assert_eq!(found, ["onnxruntime_onnx", "telltale_forest", "telltale_pca", "telltale_logistic", "telltale_half-space"]);
+    }
 }

@@ -136,9 +136,21 @@ impl Drift {
     pub fn one(&self, service: &Service, vector: &FeatureVector, scores: &Scores) {
         for First { model, version, profile } in self.add(vector, scores, service.engine.clock().now()) {
             let kept = loader(service).map(|loader| loader.repository().store_site_profile(&model, version, &profile));
-            if let Ok(Err(error)) = kept {
-                tracing::warn!(model = &*model, version, %error, "the first rows of this site are known only until a restart");
+            match kept {
+                Ok(Ok(kept)) if kept != *profile => self.refer(&model, version, kept),
+                Ok(Err(error)) => {
+                    tracing::warn!(model = &*model, version, %error, "the first rows of this site are known only until a restart");
+                }
+                Ok(Ok(_)) | Err(_) => {}
             }
+        }
+    }
+
+    /// Another instance was first: what it kept is the reference here too.
+    fn refer(&self, model: &str, version: u32, kept: Profile) {
+        if let Some(tracked) = self.tracked.lock().get_mut(model).filter(|tracked| tracked.version == version) {
+            tracked.reference = Reference::Known { profile: Arc::new(kept), site: true };
+            tracked.parts.clear();
         }
     }
 
@@ -234,13 +246,16 @@ impl Tracked {
             });
         }
         features.sort_by(|one, other| other.stability_index.total_cmp(&one.stability_index));
-        let score = index(profile.score.counts().iter().copied(), &counts.collect::<Vec<_>>());
+        let now: Vec<u64> = counts.collect();
+        let score = index(profile.score.counts().iter().copied(), &now);
+        // Scores were kept of fewer rows than the features: only of those that the model did not learn.
+        let scored = now.iter().sum::<u64>().min(profile.score.rows());
         v1::ModelDrift {
             reference: if site { "the first rows of this site" } else { "the training window" }.to_owned(),
             reference_rows: profile.rows,
             rows,
             score_stability_index: score,
-            word: Shift::of(score, least).name().to_owned(),
+            word: Shift::of(score, scored).name().to_owned(),
             features,
             ..base
         }

@@ -297,7 +297,12 @@ async fn a_label_that_overtakes_the_shadow_is_compared_all_the_same() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shadow_that_falls_behind_catches_up_in_batches_and_compares_everything() {
     let folder = tempfile::tempdir().unwrap();
-    let running = start(with_models(folder.path(), true)).await;
+    let mut config = with_models(folder.path(), true);
+    // Whatever a model says alarms: so does the same forest in shadow.
+    let policy = folder.path().join("policy.yaml");
+    std::fs::write(&policy, "risk:\n  alert: 40\n  probability: [[0.0, 60]]\n  p_value: [[0.0, 80], [1.0, 60]]\nrules: []\n").unwrap();
+    config.policy.path = Some(policy);
+    let running = start(config).await;
     let mut admin = models(&running).await;
     admin.set_shadow(v1::SetShadowRequest { model: "unusual".to_owned(), version: 2, ..Default::default() }).await.unwrap();
     let mut calls = Vec::new();
@@ -319,5 +324,7 @@ async fn a_shadow_that_falls_behind_catches_up_in_batches_and_compares_everythin
     let request = v1::CompareModelRequest { model: "unusual".to_owned(), version: 2 };
     let found = admin.compare_model(request).await.unwrap().into_inner();
     assert_eq!((found.agreed, found.errors, found.dropped), (400, 0, 0), "{found:?}");
+    assert_eq!(found.mean_risk_change, 0.0, "the same forest makes the same risk");
+    assert_eq!(shadows.comparison("unusual", 2).and_then(|compared| compared.alert_rates(1)), Some((1.0, 1.0)));
     running.stop().await.unwrap();
 }

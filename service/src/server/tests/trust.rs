@@ -105,9 +105,13 @@ async fn the_inbox_takes_what_is_signed_and_quarantines_what_was_changed_afterwa
     // The signature is over the file; what was made of it cannot be changed either.
     let manifest = root.join("right/versions/1/manifest.toml");
     let text = std::fs::read_to_string(&manifest).unwrap();
-    for (from, to, part) in
-        [("usual = 0.0", "usual = 9.0", "`inputs` of the manifest"), ("origin = \"inbox\"", "origin = \"own\"", "`origin`")]
-    {
+    std::fs::write(root.join("right/versions/1/profile.json"), "{}").unwrap();
+    let with_profile = format!("[files]\n\"profile.json\" = \"{}\"\n", blake3::hash(b"{}").to_hex());
+    for (from, to, part) in [
+        ("usual = 0.0", "usual = 9.0", "`inputs` of the manifest"),
+        ("origin = \"inbox\"", "origin = \"own\"", "`origin`"),
+        ("[files]\n", with_profile.as_str(), "`files` of the manifest"),
+    ] {
         assert!(text.contains(from), "{text}");
         std::fs::write(&manifest, text.replacen(from, to, 1)).unwrap();
         let refused = admin.verify_model(verify.clone()).await.unwrap().into_inner();

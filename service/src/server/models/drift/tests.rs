@@ -79,6 +79,22 @@ fn the_same_distribution_is_stable_and_another_is_named_first() {
 }
 
 #[test]
+fn a_score_is_judged_by_how_many_scores_there_are() {
+    let few = Bins::of((0..400).map(|at| f64::from(at % 100)));
+    let drift = watching(1, Some(Profile { score: few, ..trained() }));
+    for row in 0..2_000 {
+        drift.add(&usual(row * 3), &scores(1, f64::from(row % 100)), at(5));
+    }
+    let report = only(&drift, 5);
+    assert_eq!(report.word, "too few rows");
+    assert!(report.features.iter().all(|feature| feature.word == "stable"), "{report:?}");
+    // Another instance kept its first rows before: they are the reference, and what was counted by other bins is gone.
+    drift.refer("odd", 1, trained());
+    let report = only(&drift, 5);
+    assert_eq!((report.reference.as_str(), report.rows), ("the first rows of this site", 0));
+}
+
+#[test]
 fn the_oldest_part_of_the_window_goes_as_time_passes() {
     let drift = watching(1, Some(trained()));
     for minute in 0..120 {
