@@ -234,6 +234,7 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
     let router = router.add_service(models);
     let router = router.add_service(v1::templates_server::TemplatesServer::new(TemplatesApi(Arc::clone(&service))));
     Models::start(&service).map_err(data)?;
+    templates::start(&service).map_err(data)?;
     let admin = admin.open("admin.listen", &config.admin.listen)?;
     listeners.push(serve_grpc(admin, router.add_service(health_service).add_service(reflect), &stop));
 
@@ -245,7 +246,6 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
         tokio::spawn(sharing::run::<Decisions>(Arc::clone(&service))),
         tokio::spawn(sharing::run::<Templates>(Arc::clone(&service))),
         tokio::spawn(forget::run(Arc::clone(&service))),
-        tokio::spawn(templates::run(Arc::clone(&service))),
     ];
     service.ready.store(true, Ordering::Release);
     Ok(Running {
