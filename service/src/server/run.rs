@@ -131,7 +131,7 @@ pub struct Running {
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<Result<(), ServeError>>>,
     chores: JoinHandle<()>,
-    sharing: [JoinHandle<()>; 4],
+    sharing: [JoinHandle<()>; 3],
     snapshots: JoinHandle<()>,
     /// Where a last snapshot goes, when there is no journal to have the rest.
     last_snapshot: Option<PathBuf>,
