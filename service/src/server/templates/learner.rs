@@ -244,7 +244,7 @@ fn make_room<T>(all: &mut HashMap<u64, T>, most: usize, met: impl Fn(&T) -> u64)
 }
 
 #[cfg(test)]
-mod totals {
+mod tests {
     use super::*;
 
     #[test]
