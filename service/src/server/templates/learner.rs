@@ -257,7 +257,7 @@ mod tests {
             evidence.add(value, at % 11, &options);
             let counts: Vec<u64> = evidence.values.values().map(|value| value.count).collect();
             let once = counts.iter().filter(|count| **count == 1).count() as u64;
-            let expected = (counts.iter().sum(), once, counts.iter().copied().max().unwrap_or_default());
+            let expected = (counts.iter().sum::<u64>(), once, counts.iter().copied().max().unwrap_or_default());
             assert_eq!((evidence.total, evidence.once, evidence.most), expected, "after {at}");
         }
     }
