@@ -184,6 +184,14 @@ impl Policy {
         })
     }
 
+    /// The routes that rules and modes are for, and the texts that rules compare `http.route` with: what no longer matches once such a
+    /// path has another route.
+    pub fn named_routes(&self) -> impl Iterator<Item = &str> {
+        let compared = self.conditions.iter().flat_map(|condition| condition.literals("http.route"));
+        let listed = self.rules.iter().flat_map(|rule| rule.routes.iter().map(String::as_str));
+        compared.chain(listed).chain(self.routes.iter().map(|known| known.route.value.as_str()))
+    }
+
     /// The mode of a rule for a route: its own, else the route's, else the policy's. `Off` of the whole policy is final.
     pub(crate) fn mode_of(&self, rule: &Rule, route: &str, method: &str) -> Mode {
         if self.mode == Mode::Off {

@@ -137,6 +137,15 @@ fn monitor_says_what_it_would_do() {
 }
 
 #[test]
+fn the_routes_that_a_policy_names_are_listed() {
+    let when = "http.route in [\"/a\", \"/b\"] && http.method != \"GET\"";
+    let rule = format!("  - {{id: A, name: n, when: '{when}', score: 10, action: log, routes: [/c], reason: r}}\n");
+    let pack = format!("routes:\n  - {{route: /api/login, mode: enforce}}\nrules:\n{rule}");
+    let policy = Policy::from_sources(&[("p.yaml".to_owned(), pack)], &Schema::shipped()).unwrap();
+    assert_eq!(policy.named_routes().collect::<Vec<_>>(), ["/a", "/b", "/c", "/api/login"]);
+}
+
+#[test]
 fn a_route_has_a_mode_of_its_own() {
     let schema = Schema::shipped();
     let pack = format!("mode: monitor\nroutes:\n  - {{route: /api/login, mode: enforce}}\nrules:\n{}", rule("A", "block", ""));

@@ -144,7 +144,7 @@ impl Config {
             ("journal.file_mb", self.journal.file_mb, 1..=4_096, "1 to 4,096"),
             ("journal.total_mb", self.journal.total_mb, 2..=1 << 30, "2 to 1,073,741,824"),
             ("journal.queue", self.journal.queue as u64, 16..=1 << 24, "16 to 16,777,216"),
-            ("endpoints.distinct", self.endpoints.distinct as u64, 10..=10_000, "10 to 10,000"),
+            ("endpoints.distinct", self.endpoints.distinct as u64, 10..=500, "10 to 500"),
             ("idempotency.transactions", self.idempotency.transactions as u64, 16..=1 << 24, "16 to 16,777,216"),
         ];
         for (key, value, range, allowed) in ranges {
@@ -290,6 +290,7 @@ mod tests {
             ("[models]\ntrusted_keys = [\"ci=AAAA\"]", &["models.trusted_keys", "ci=AAAA", "32 bytes"]),
             ("[reasons]\nhint_us = 1000001", &["reasons.hint_us", "`1000001`", "0 to 1,000,000"]),
             ("[endpoints]\nlearn = \"yes\"", &["endpoints.learn", "yes", "off, suggest, on"]),
+            ("[endpoints]\ndistinct = 501", &["endpoints.distinct", "501", "10 to 500"]),
             ("[endpoints]\nclient_share = 1.5", &["endpoints.client_share", "1.5", "0.001 to 1"]),
         ];
         for (text, parts) in cases {

@@ -11,7 +11,7 @@ use super::fast::{Comparison, compare, into_double, text_in};
 use super::flat::Truth;
 use super::functions::{Conversion, TextTest, size};
 use super::operators::{Arithmetic, arithmetic, contained, index, negate};
-use super::scope::Compared;
+use super::scope::{Compared, NameKind};
 use super::value::{Type, Value};
 
 /// Largest compiled pattern, bytes.
@@ -75,6 +75,9 @@ impl Compiler<'_> {
             let text = format!("`{name}` takes strings, found {} and {}", text.kind, part.kind);
             return Ok(self.mismatch(id, text));
         }
+        if name == "startsWith" {
+            self.observe_text(&text, &part);
+        }
         Ok(test.code(text.into_text(), part))
     }
 
@@ -130,6 +133,10 @@ impl Compiler<'_> {
     fn comparison(&mut self, id: u64, operator: Comparison, left: &IdedExpr, right: &IdedExpr) -> Result<Compiled, CompileError> {
         let (left, right) = (self.expression(left)?, self.expression(right)?);
         self.observe(operator, &left, &right);
+        if operator.is_equality() {
+            self.observe_text(&left, &right);
+            self.observe_text(&right, &left);
+        }
         let (left, right) = adapt(left, right);
         let comparable = match (&left.kind, &right.kind) {
             (a, b) if a.is_number() && b.is_number() => true,
@@ -158,6 +165,19 @@ impl Compiler<'_> {
         let Some(literal) = literal else { return };
         if let Some(read) = self.reads.iter_mut().find(|read| (read.kind, read.place) == name) {
             read.compared.get_or_insert(Compared { operator: operator.symbol(), literal });
+        }
+    }
+
+    /// Remembers which texts a text of the row is compared with.
+    fn observe_text(&mut self, left: &Compiled, right: &Compiled) {
+        let Some((NameKind::Text, place)) = left.name else { return };
+        match &right.constant {
+            Some(Value::Text(literal)) => self.literals.push((place, Arc::clone(literal))),
+            Some(Value::List(items)) => self.literals.extend(items.iter().filter_map(|item| match item {
+                Value::Text(literal) => Some((place, Arc::clone(literal))),
+                _ => None,
+            })),
+            _ => {}
         }
     }
 
@@ -241,6 +261,7 @@ impl Compiler<'_> {
 
     fn membership(&mut self, id: u64, item: &IdedExpr, container: &IdedExpr) -> Result<Compiled, CompileError> {
         let (item, container) = (self.expression(item)?, self.expression(container)?);
+        self.observe_text(&item, &container);
         let of = match &container.kind {
             Type::List(of) => (**of).clone(),
             Type::Map(key, _) => (**key).clone(),

@@ -1,6 +1,7 @@
 //! From syntax tree to code: names resolved, types checked, everything outside the subset refused.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, SourceInfo};
 use cel::parser::Parser;
@@ -22,6 +23,8 @@ const DEPTH: usize = 64;
 pub(super) struct Output {
     pub code: Compiled,
     pub reads: Vec<NameRef>,
+    /// Texts of the row, by place, with the literals that they are compared with.
+    pub literals: Vec<(u16, Arc<str>)>,
 }
 
 /// Compiles an expression. `strict` refuses types that can never meet; otherwise they are faults of the run.
@@ -31,11 +34,11 @@ pub(super) fn compile(source: &str, scope: &Scope, strict: bool) -> Result<Outpu
         return Err(CompileError { line: 1, column: 1, reason: Refusal::TooLarge, message });
     }
     let (tree, info) = parse(source)?;
-    let mut compiler = Compiler { scope, info, locals: Vec::new(), reads: Vec::new(), problem: None, depth: 0 };
+    let mut compiler = Compiler { scope, info, locals: Vec::new(), reads: Vec::new(), literals: Vec::new(), problem: None, depth: 0 };
     let code = compiler.expression(&tree)?;
     match compiler.problem {
         Some(problem) if strict => Err(problem),
-        _ => Ok(Output { code, reads: compiler.reads }),
+        _ => Ok(Output { code, reads: compiler.reads, literals: compiler.literals }),
     }
 }
 
@@ -65,6 +68,7 @@ pub(super) struct Compiler<'s> {
     /// Macro variables, the outermost first.
     pub(super) locals: Vec<(String, Type)>,
     pub(super) reads: Vec<NameRef>,
+    pub(super) literals: Vec<(u16, Arc<str>)>,
     problem: Option<CompileError>,
     depth: usize,
 }

@@ -1,6 +1,7 @@
 //! Programs: compiled expressions that answer with a truth value, a number or any value.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use super::code::{AnyFn, DoubleFn, Frame, STEPS};
 use super::compile::compile;
@@ -8,13 +9,14 @@ use super::error::{CompileError, Fault, Refusal};
 use super::fast::into_double;
 use super::flat::Condition;
 use super::functions::Conversion;
-use super::scope::{NameRef, Row, Scope};
+use super::scope::{NameKind, NameRef, Row, Scope};
 use super::value::{Type, Value};
 
 /// An expression of type bool.
 pub struct Predicate {
     condition: Condition,
     reads: Vec<NameRef>,
+    literals: Vec<(u16, Arc<str>)>,
 }
 
 impl Predicate {
@@ -27,7 +29,7 @@ impl Predicate {
         if !matches!(output.code.kind, Type::Bool | Type::Dyn) {
             return Err(whole(format!("the expression must be true or false, but its type is {}", output.code.kind)));
         }
-        Ok(Self { condition: Condition::new(output.code.into_truth()), reads: output.reads })
+        Ok(Self { condition: Condition::new(output.code.into_truth()), reads: output.reads, literals: output.literals })
     }
 
     /// Whether it holds for that row. Missing values and faults count as "no".
@@ -38,6 +40,12 @@ impl Predicate {
     /// The names it reads, each with the literal that it is compared to, where that is evident.
     pub fn reads(&self) -> &[NameRef] {
         &self.reads
+    }
+
+    /// The literals that a text of that name is compared with by `==`, `!=`, `in` or `startsWith`.
+    pub fn literals<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+        let place = self.reads.iter().find(|read| read.kind == NameKind::Text && *read.name == *name).map(|read| read.place);
+        self.literals.iter().filter(move |(of, _)| Some(*of) == place).map(|(_, literal)| literal.as_ref())
     }
 }
 

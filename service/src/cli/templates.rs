@@ -1,10 +1,15 @@
 //! `telltale templates`: endpoint templates beside the configured ones, over the admin listener of a running scorer.
 
+use telltale_features::schema::Template;
 use telltale_proto::v1;
 
 use super::Shape;
 use super::entities::{connect, refused, with_token};
+use crate::convert;
 use crate::error::CommandError;
+
+/// What a template in force does to rules.
+const HINT: &str = "rules that compare `http.route` with a path that a template in force takes in do not match any more";
 
 /// Arguments of `telltale templates`.
 #[derive(Debug, clap::Args)]
@@ -88,14 +93,14 @@ async fn call(args: Args) -> Result<(), CommandError> {
             let answer = client.list_templates(request).await.map_err(refused)?.into_inner();
             shape.print(&answer, || match answer.templates.as_slice() {
                 [] => "no templates beside the configured ones".to_owned(),
-                templates => templates.iter().map(line).collect::<Vec<_>>().join("\n"),
+                templates => templates.iter().map(line).chain([format!("({HINT})")]).collect::<Vec<_>>().join("\n"),
             })
         }
         Command::Add { which, shape } => {
             let (template, reason) = which.split();
             let request = with_token(v1::AddTemplateRequest { template, reason }, token.as_deref())?;
             let answer = client.add_template(request).await.map_err(refused)?.into_inner();
-            shape.print(&answer, || answer.template.as_ref().map_or_else(String::new, line))
+            shape.print(&answer, || answer.template.as_ref().map_or_else(String::new, |template| format!("{}\n({HINT})", line(template))))
         }
         Command::Remove { which, shape } => {
             let (template, reason) = which.split();
@@ -108,13 +113,7 @@ async fn call(args: Args) -> Result<(), CommandError> {
 
 /// A template in one line.
 fn line(template: &v1::Template) -> String {
-    let state = match template.state() {
-        v1::TemplateState::InForce => "in force",
-        v1::TemplateState::Suggested => "suggested",
-        v1::TemplateState::Refused => "refused",
-        v1::TemplateState::Unspecified => "none",
-    };
-    let any = |name: &str| if name.is_empty() { "*".to_owned() } else { name.to_owned() };
-    let (service, method) = (any(&template.service), any(&template.method));
-    format!("{state:<9} {service} {method} {}  by {}: {}", template.path, template.author, template.reason)
+    let v1::Template { service, method, path, author, reason, .. } = template;
+    let id = Template { service: service.clone(), method: method.clone(), path: path.clone() }.id();
+    format!("{:<9} {id}  by {author}: {reason}", convert::template_state(template.state()))
 }

@@ -80,11 +80,33 @@ impl Numbers<'_> {
     }
 }
 
+/// The values of a request, measured: as many as its rows need, and where in a row each tensor's belong. Nothing was copied yet.
+struct Measured<'a> {
+    rows: usize,
+    width: usize,
+    /// Values, first cell and step between cells.
+    parts: Vec<(Numbers<'a>, (usize, usize))>,
+}
+
+impl Measured<'_> {
+    fn matrix(&self) -> Rows {
+        let mut values = vec![f64::NAN; self.rows * self.width];
+        for (numbers, place) in &self.parts {
+            numbers.put(&mut values, *place);
+        }
+        Rows { rows: self.rows, values }
+    }
+}
+
 /// The rows of a request for a model that reads these features; at most so many.
 ///
 /// # Errors
 /// The first tensor that is missing, unknown, twice there, or of another shape or type than allowed.
 pub fn rows(request: &ModelInferRequest, features: &[&str], most: usize) -> Result<Rows, ConvertError> {
+    Ok(measure(request, features, most)?.matrix())
+}
+
+fn measure<'a>(request: &'a ModelInferRequest, features: &[&str], most: usize) -> Result<Measured<'a>, ConvertError> {
     let (given, raw) = (request.inputs.len(), request.raw_input_contents.len());
     if raw != 0 && raw != given {
         let allowed = format!("none, or one for each of the {given} `inputs`");
@@ -95,23 +117,22 @@ pub fn rows(request: &ModelInferRequest, features: &[&str], most: usize) -> Resu
         [] => Err(ConvertError::absent("inputs", allowed_inputs(features))),
         [input] if input.name == FEATURES => {
             let rows = extent(input, 0, (&[width][..], false), most)?;
-            let mut values = vec![f64::NAN; rows * width];
-            numbers(request, input, 0, rows * width)?.put(&mut values, (0, 1));
-            Ok(Rows { rows, values })
+            let parts = vec![(numbers(request, input, 0, rows * width)?, (0, 1))];
+            Ok(Measured { rows, width, parts })
         }
         [first, ..] => {
             let places = places(&request.inputs, features)?;
             let rows = extent(first, 0, (&[1], true), most)?;
-            let mut values = vec![f64::NAN; rows * width];
+            let mut parts = Vec::with_capacity(width);
             for (at, (input, place)) in request.inputs.iter().zip(places).enumerate() {
                 let own = extent(input, at, (&[1], true), most)?;
                 if own != rows {
                     let allowed = format!("{rows} rows, as `inputs[0]` has");
                     return Err(ConvertError::new(format!("inputs[{at}].shape"), format!("{own} rows"), allowed));
                 }
-                numbers(request, input, at, rows)?.put(&mut values, (place, width));
+                parts.push((numbers(request, input, at, rows)?, (place, width)));
             }
-            Ok(Rows { rows, values })
+            Ok(Measured { rows, width, parts })
         }
     }
 }

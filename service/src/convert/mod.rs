@@ -24,7 +24,7 @@ pub use outbound::{
     override_to_proto, timestamp_to_proto, unhex,
 };
 pub use outcome::{aggregate, label, label_kind, outcome, outcome_to_proto};
-pub use template::{template_from_proto, template_to_proto};
+pub use template::{template_from_proto, template_state, template_to_proto};
 
 /// Why a message was refused: which field, what stood there, what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

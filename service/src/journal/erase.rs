@@ -67,7 +67,7 @@ impl Erasure {
     }
 
     /// Whether a text has the identifier as a whole word.
-    fn names(&self, text: &str) -> bool {
+    pub fn names(&self, text: &str) -> bool {
         let lower = text.to_ascii_lowercase();
         let bytes = lower.as_bytes();
         let border = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_none_or(|byte| !byte.is_ascii_alphanumeric());
@@ -81,7 +81,7 @@ impl Erasure {
         match &record.kind {
             Some(Kind::Forgotten(_) | Kind::Erased(_) | Kind::Gap(_)) | None => false,
             _ if self.has_key(&bytes) => true,
-            Some(Kind::Changed(_) | Kind::Template(_)) => false,
+            Some(Kind::Changed(_)) => false,
             // Most records end here: only of what may hold it every text is looked at.
             Some(_) => self.may_name(&bytes) && serde_json::to_value(record).map_or(true, |json| self.stands_in(&json)),
         }
@@ -186,8 +186,8 @@ fn rewrite(path: &Path, until: Timestamp, erasure: &Erasure) -> io::Result<u64> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use telltale_proto::journal::v1::{Changed, Observed};
-    use telltale_proto::v1::{HttpRequest, Transaction};
+    use telltale_proto::journal::v1::{Changed, Observed, TemplateChanged};
+    use telltale_proto::v1::{HttpRequest, Template, Transaction};
 
     fn observed(path: &str, method: &str) -> JournalRecord {
         let http = HttpRequest { path: path.to_owned(), method: method.to_owned(), ..Default::default() };
@@ -213,6 +213,12 @@ mod tests {
         };
         assert!(!options.concerns(&changed(b"the options of a rule")));
         assert!(options.concerns(&changed(&[7; 16])));
+        // An endpoint template is made of paths, and may name somebody.
+        let template = |path: &str| {
+            let template = Some(Template { path: path.to_owned(), ..Default::default() });
+            JournalRecord { sequence: 1, now_us: 1, kind: Some(Kind::Template(TemplateChanged { template })) }
+        };
+        assert!(erasure.concerns(&template("/u/anna.k@example.org/{id}")) && !erasure.concerns(&template("/u/{id}")));
         // Too short a word would empty half of everything.
         assert!(!Erasure::new(&[7; 16], Some("post")).is_in(b"post"));
         assert_eq!(erasure.without("Anna.K@example.org, twice anna.k%40example.org").as_deref(), Some("[forgotten], twice [forgotten]"));

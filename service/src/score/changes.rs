@@ -14,13 +14,25 @@ use crate::in_force::{self, InForce};
 impl<S: Store> Engine<S> {
     /// Makes a new snapshot from the one in force, journals why, and puts it in force. One at a time.
     pub fn change(&self, order: Order<'_>, change: impl FnOnce(&InForce, Timestamp) -> Option<(InForce, Kind)>) -> Option<Sequence> {
+        self.change_all(order, |force, now| change(force, now).map(|(force, record)| (force, vec![record])))
+    }
+
+    /// As [`Engine::change`], for several reasons at once: each is journalled, all take effect together, under the number of the last.
+    pub fn change_all(
+        &self,
+        order: Order<'_>,
+        change: impl FnOnce(&InForce, Timestamp) -> Option<(InForce, Vec<Kind>)>,
+    ) -> Option<Sequence> {
         let _one_at_a_time = self.changing.lock();
-        let (mut force, record) = change(&self.in_force(), self.clock.now())?;
-        let moment = self.store.moment(order);
-        force.epoch = moment.sequence;
-        self.journal.append(moment, || record);
+        let (mut force, records) = change(&self.in_force(), self.clock.now())?;
+        for record in records {
+            let moment = self.store.moment(order);
+            force.epoch = moment.sequence;
+            self.journal.append(moment, || record);
+        }
+        let epoch = force.epoch;
         self.put_in_force(force);
-        Some(moment.sequence)
+        Some(epoch)
     }
 
     /// Puts a snapshot in force as recorded, without journalling it: replay and warm-up.

@@ -100,18 +100,30 @@ impl Decisions {
     /// # Errors
     /// When the table cannot be saved; the change holds all the same until a restart.
     pub fn set(&self, id: &str, decision: Option<v1::Decision>) -> io::Result<()> {
+        self.set_all([(id.to_owned(), decision)])
+    }
+
+    /// As [`Decisions::set`], of several; the table is saved once.
+    ///
+    /// # Errors
+    /// When the table cannot be saved; the changes hold all the same until a restart.
+    pub fn set_all(&self, changes: impl IntoIterator<Item = (String, Option<v1::Decision>)>) -> io::Result<()> {
+        let mut changed = false;
         {
             let mut inner = self.inner.lock();
-            match decision {
-                Some(decision) => {
-                    inner.table.insert(id.to_owned(), decision);
+            for (id, decision) in changes {
+                match decision {
+                    Some(decision) => {
+                        inner.table.insert(id.clone(), decision);
+                    }
+                    None if inner.table.remove(&id).is_none() => continue,
+                    None => {}
                 }
-                None if inner.table.remove(id).is_none() => return Ok(()),
-                None => {}
+                self.changed(&mut inner, id);
+                changed = true;
             }
-            self.changed(&mut inner, id.to_owned());
         }
-        self.save()
+        if changed { self.save() } else { Ok(()) }
     }
 
     /// Takes the denials that a decision starts. Saved by the next [`Decisions::tick`].

@@ -26,6 +26,7 @@ use super::audit::Change;
 use super::errors::CallError;
 use super::overrides::{self, REASON_BYTES};
 use super::snapshots;
+use super::templates;
 use super::warm::change_override;
 use crate::cipher::Cipher;
 use crate::convert;
@@ -178,6 +179,7 @@ async fn erase_files(service: &Arc<Service>, entity: EntityId, (until, erasure):
         service.names.forget(entity)?;
         service.memory.forget(|verdict| verdict.holds(&erasure));
         service.audit.redact(&erasure)?;
+        templates::forget(&service, &erasure)?;
         let data = &service.forgetting.data;
         snapshots::renew(&service, data)?;
         let journal = service.engine.journal();

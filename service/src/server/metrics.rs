@@ -1,5 +1,6 @@
 //! Prometheus metrics: counted here, written as text for `/metrics`. Labels come from closed sets only.
 
+use parking_lot::Mutex;
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -12,6 +13,8 @@ use crate::journal::JournalStats;
 /// All of them.
 pub struct Metrics {
     registry: Registry,
+    /// One scrape at a time: what is set for one must not be half set for another.
+    scraping: Mutex<()>,
     /// Transactions decided, by action.
     pub decided: IntCounterVec,
     /// Transactions by the action that would be taken were every rule in force.
@@ -49,7 +52,7 @@ pub struct Metrics {
     /// Rows that models were asked to score directly.
     pub inference_rows: IntCounter,
     templates: IntGaugeVec,
-    lessons: IntGaugeVec,
+    lessons: IntCounterVec,
     geo_lookups: IntGaugeVec,
     geo_built: IntGauge,
     model_psi: GaugeVec,
@@ -111,6 +114,7 @@ impl Metrics {
         let seconds = Histogram::with_opts(options.buckets(buckets))?;
         registry.register(Box::new(seconds.clone()))?;
         Ok(Self {
+            scraping: Mutex::new(()),
             decided: counters("telltale_transactions_total", "Transactions decided.", "action")?,
             would: counters("telltale_would_total", "Transactions by the action that every rule in force would take.", "action")?,
             refused: counters("telltale_refused_total", "Calls refused.", "code")?,
@@ -126,7 +130,7 @@ impl Metrics {
             reloads: counters("telltale_policy_reloads_total", "Policy reloads.", "result")?,
             geo_reloads: counters("telltale_geo_reloads_total", "Reloads of the databases of places.", "result")?,
             templates: gauges("telltale_templates", "Endpoint templates beside the configured ones.", "state")?,
-            lessons: gauges("telltale_template_lessons", "Answered paths that templates are learned of, since the start.", "what")?,
+            lessons: counters("telltale_template_lessons_total", "Answered paths that templates are learned of.", "what")?,
             geo_lookups: gauges("telltale_geo_lookups", "Client addresses looked up since the start.", "result")?,
             geo_built: gauge("telltale_geo_built_timestamp_seconds", "When the oldest database of places was built; 0: there is none.")?,
             model_changes: {
@@ -191,6 +195,7 @@ impl Metrics {
     /// # Errors
     /// When the text cannot be encoded.
     pub fn text(&self, service: &Service) -> prometheus::Result<String> {
+        let _one_at_a_time = self.scraping.lock();
         let engine = &service.engine;
         let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         self.running.set(signed(service.admission.running() as u64));
@@ -215,7 +220,8 @@ impl Metrics {
             self.templates.with_label_values(&[state]).set(signed(count as u64));
         }
         for (what, value) in service.templates.lessons.figures() {
-            self.lessons.with_label_values(&[what]).set(signed(value));
+            let counter = self.lessons.with_label_values(&[what]);
+            counter.inc_by(value.saturating_sub(counter.get()));
         }
         if let Some(geo) = engine.geo() {
             self.geo_built.set(signed(geo.built()));

@@ -127,7 +127,7 @@ pub struct Running {
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<Result<(), ServeError>>>,
     chores: JoinHandle<()>,
-    sharing: [JoinHandle<()>; 4],
+    sharing: [JoinHandle<()>; 3],
     snapshots: JoinHandle<()>,
     /// Where a last snapshot goes, when there is no journal to have the rest.
     last_snapshot: Option<PathBuf>,
@@ -230,6 +230,7 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
     let router = router.add_service(models);
     let router = router.add_service(v1::templates_server::TemplatesServer::new(TemplatesApi(Arc::clone(&service))));
     Models::start(&service).map_err(data)?;
+    templates::start(&service).map_err(data)?;
     let admin = admin.open("admin.listen", &config.admin.listen)?;
     listeners.push(serve_grpc(admin, router.add_service(health_service).add_service(reflect), &stop));
 
@@ -241,7 +242,6 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
         tokio::spawn(sharing::run::<Decisions>(Arc::clone(&service))),
         tokio::spawn(sharing::run::<Templates>(Arc::clone(&service))),
         tokio::spawn(forget::run(Arc::clone(&service))),
-        tokio::spawn(templates::run(Arc::clone(&service))),
     ];
     service.ready.store(true, Ordering::Release);
     Ok(Running {

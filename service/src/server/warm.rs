@@ -11,7 +11,7 @@ use telltale_features::schema::Templates;
 use telltale_features::store::any::AnyStore;
 use telltale_features::store::{Moment, Order, Sequence, Store};
 use telltale_models::Bundle;
-use telltale_policy::Overrides;
+use telltale_policy::{Override, Overrides};
 use telltale_proto::journal::v1::{Changed, DecisionChanged, TemplateChanged, journal_record::Kind};
 use telltale_proto::v1;
 
@@ -189,24 +189,36 @@ fn bring_models_up_to_date(engine: &Engine, configured: &InForce) {
 /// The saved templates hold, over what the journal says of them.
 fn bring_templates_up_to_date(engine: &Engine, saved: &Templates) {
     let known = Arc::clone(&engine.in_force().templates);
+    let mut changes = Vec::new();
     for (these, those, state) in [(saved, &*known, v1::TemplateState::InForce), (&*known, saved, v1::TemplateState::Refused)] {
         for template in these.iter().filter(|template| !those.contains(template)) {
-            templates::put(engine, template, &convert::template_to_proto(template, state));
+            changes.push((template.clone(), convert::template_to_proto(template, state)));
         }
     }
+    templates::put(engine, changes);
 }
 
 /// Puts an override in force, or out of it, and journals that.
-pub(super) fn change_override(engine: &Engine, ruling: &telltale_policy::Override, removed: bool) {
-    let mut decision = convert::override_to_proto(ruling, None, &engine.schema);
-    if removed {
-        // The words are about somebody who may be to be forgotten; that it ended needs none.
-        decision.reason.clear();
-    }
-    let record = Kind::Decision(DecisionChanged { decision: Some(decision), removed });
-    engine.change(engine.live(), |force, _| {
-        let overrides = if removed { force.overrides.without(ruling.entity) } else { force.overrides.with(ruling.clone()) };
-        Some((force.with_overrides(overrides), record))
+pub(super) fn change_override(engine: &Engine, ruling: &Override, removed: bool) {
+    change_overrides(engine, &[(ruling.clone(), removed)]);
+}
+
+/// Puts overrides in force, or out of it where the flag says so, together, and journals each.
+pub(super) fn change_overrides(engine: &Engine, changes: &[(Override, bool)]) {
+    let record = |(ruling, removed): &(Override, bool)| {
+        let mut decision = convert::override_to_proto(ruling, None, &engine.schema);
+        if *removed {
+            // The words are about somebody who may be to be forgotten; that it ended needs none.
+            decision.reason.clear();
+        }
+        Kind::Decision(DecisionChanged { decision: Some(decision), removed: *removed })
+    };
+    engine.change_all(engine.live(), |force, _| {
+        let mut overrides = (*force.overrides).clone();
+        for (ruling, removed) in changes {
+            overrides = if *removed { overrides.without(ruling.entity) } else { overrides.with(ruling.clone()) };
+        }
+        (!changes.is_empty()).then(|| (force.with_overrides(overrides), changes.iter().map(record).collect()))
     });
 }
 

@@ -17,11 +17,15 @@ use crate::stage::{score, telltale, telltale_ok, within};
 
 /// Rules that tell which route a path was given.
 fn telling_policy(folder: &Path) -> String {
+    telling(folder, &[("T-1", "/blog/{slug}"), ("T-2", "/blog/post-of-anna"), ("T-3", "/blog/{id}")])
+}
+
+fn telling(folder: &Path, routes: &[(&str, &str)]) -> String {
     let path = folder.join("telling.yaml");
-    let rule = |id: &str, route: &str| {
+    let rule = |(id, route): &(&str, &str)| {
         format!("  - {{id: {id}, name: Told, when: 'http.route == \"{route}\"', action: log, score: 1, reason: \"its route\"}}\n")
     };
-    let rules = rule("T-1", "/blog/{slug}") + &rule("T-2", "/blog/post-of-anna") + &rule("T-3", "/blog/{id}");
+    let rules: String = routes.iter().map(rule).collect();
     std::fs::write(&path, format!("version: 1\nmode: enforce\nrules:\n{rules}")).unwrap();
     format!("[policy]\npath = {path:?}\n")
 }
@@ -178,7 +182,7 @@ async fn what_traffic_shows_is_suggested_then_added_and_the_replay_is_the_same()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn left_on_templates_come_into_force_by_themselves_and_refused_ones_do_not() {
     let folder = tempfile::tempdir().unwrap();
-    let sections = telling_policy(folder.path()) + "[endpoints]\nlearn = \"on\"\n";
+    let sections = telling(folder.path(), &[("T-3", "/blog/{id}")]) + "[endpoints]\nlearn = \"on\"\n";
     let scorer = Scorer::start(folder.path(), &sections).unwrap();
     let mut traffic = Traffic::new(173, 60);
     read_posts(&scorer, &mut traffic, 200, 400).await;
@@ -191,10 +195,26 @@ async fn left_on_templates_come_into_force_by_themselves_and_refused_ones_do_not
     read_posts(&scorer, &mut traffic, 200, 400).await;
     within(Duration::from_secs(10), "all of it was looked at", || async { taught(&scorer).await >= 400 }).await;
     assert_eq!(listed(&scorer).await, [("/blog/{id}".to_owned(), TemplateState::Refused)]);
-    assert_eq!(route(&scorer, &mut traffic).await, "T-2");
+    assert_eq!(route(&scorer, &mut traffic).await, "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn left_on_a_template_that_would_take_in_a_path_of_a_rule_is_only_suggested() {
+    let folder = tempfile::tempdir().unwrap();
+    let sections = telling_policy(folder.path()) + "[endpoints]\nlearn = \"on\"\n";
+    let scorer = Scorer::start(folder.path(), &sections).unwrap();
+    let mut traffic = Traffic::new(175, 60);
+    read_posts(&scorer, &mut traffic, 200, 400).await;
+    within(Duration::from_secs(10), "all of it was looked at", || async { taught(&scorer).await >= 400 }).await;
+    assert_eq!(listed(&scorer).await, [("/blog/{id}".to_owned(), TemplateState::Suggested)]);
+    assert_eq!(route(&scorer, &mut traffic).await, "T-2", "its rule goes on matching");
+    let said = templates(&scorer, &["list"]);
+    assert!(said.contains("names `/blog/") && said.contains("do not match any more"), "{said}");
+    let said = templates(&scorer, &["add", "/blog/{id}", "--service", "shop", "--method", "GET"]);
+    assert!(said.contains("do not match any more"), "{said}");
 }
 
 async fn taught(scorer: &Scorer) -> u64 {
     let text = Http::new(scorer.metrics).send("GET", "/metrics", &[], "").await.unwrap().text();
-    text.lines().find_map(|line| line.strip_prefix("telltale_template_lessons{what=\"taught\"} ")).unwrap().parse().unwrap()
+    text.lines().find_map(|line| line.strip_prefix("telltale_template_lessons_total{what=\"taught\"} ")).unwrap().parse().unwrap()
 }

@@ -129,6 +129,18 @@ fn reads_name_the_literal_beside_them() {
 }
 
 #[test]
+fn texts_are_listed_with_what_they_are_compared_with() {
+    let source = "http.path == '/a' || '/b' != http.path || http.path in ['/c', '/d'] || http.path.startsWith('/e') \
+                  || http.method == 'GET'";
+    let predicate = Predicate::compile(source, &scope()).unwrap();
+    let mut literals = predicate.literals("http.path").collect::<Vec<_>>();
+    literals.sort_unstable();
+    assert_eq!(literals, ["/a", "/b", "/c", "/d", "/e"]);
+    assert_eq!(predicate.literals("http.method").collect::<Vec<_>>(), ["GET"]);
+    assert_eq!(predicate.literals("http.host").count(), 0);
+}
+
+#[test]
 fn a_constant_list_is_a_name() {
     let mut scope = scope();
     scope.constant("lists.login", Value::List([Value::from("/api/login")].into()));

@@ -94,6 +94,22 @@ fn what_is_out_of_bounds_is_refused_with_its_place_and_what_is_allowed() {
 }
 
 #[test]
+fn values_are_counted_before_there_is_a_matrix_of_them() {
+    // A few bytes that claim 4,096 rows: what measures them has no matrix yet, in no form.
+    let claims = [
+        of(vec![floats(tensor("features", "FP32", &[4_096, 2]), &[1.0])]),
+        raw(vec![tensor("features", "FP64", &[4_096, 2])], vec![vec![0; 8]]),
+        of(vec![tensor("features", "FP32", &[4_096, 2])]),
+        of(vec![floats(tensor("a.x", "FP32", &[4_096]), &[1.0]), tensor("a.y", "FP32", &[4_096])]),
+        raw(vec![tensor("a.x", "FP32", &[4_096]), tensor("a.y", "FP32", &[4_096])], vec![vec![0; 4], vec![]]),
+    ];
+    for claim in claims {
+        let error = measure(&claim, &NAMES, 4_096).map(|measured| measured.rows).unwrap_err().to_string();
+        assert!(error.contains("4096") || error.contains("8192") || error.contains("16384") || error.contains("65536"), "{error}");
+    }
+}
+
+#[test]
 fn outputs_come_as_wanted_in_the_form_of_the_request() {
     let named = |names: &[&str]| ModelInferRequest {
         model_name: "m".to_owned(),

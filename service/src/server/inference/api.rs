@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use telltale_features::schema::Schema;
 use telltale_models::Served;
 use telltale_proto::inference::grpc_inference_service_server::GrpcInferenceService;
 use telltale_proto::inference::model_metadata_response::TensorMetadata;
@@ -59,7 +60,7 @@ impl GrpcInferenceService for InferenceApi {
             versions: self.0.engine.in_force().bundle.loaded(&name).iter().map(u32::to_string).collect(),
             name,
             platform: platform(served.kind()),
-            inputs: names(&self.0, &served).into_iter().map(|name| tensor(name, "FP32", &[-1, 1])).collect(),
+            inputs: names(&self.0.engine.schema, &served).into_iter().map(|name| tensor(name, "FP32", &[-1, 1])).collect(),
             outputs: inference::OUTPUTS.iter().map(|name| tensor(name, "FP64", &[-1])).collect(),
         }))
     }
@@ -88,16 +89,12 @@ fn platform(kind: &str) -> String {
 /// The number of rows that a request brings, and its answer.
 async fn infer(service: &Service, request: ModelInferRequest) -> Result<(u64, ModelInferResponse), CallError> {
     let served = served(service, (&request.model_name, "model_name"), (&request.model_version, "model_version"))?;
-    let outputs = inference::outputs(&request)?;
-    let rows = inference::rows(&request, &names(service, &served), service.inference.options.max_rows)?;
-    let count = rows.rows as u64;
-    let inferred = service.inference.ask(served, rows).await?;
-    Ok((count, inference::response(&request, &outputs, &inferred)))
+    service.inference.ask(served, request).await
 }
 
 /// The features that a version reads, by name.
-fn names<'a>(service: &'a Service, served: &Served) -> Vec<&'a str> {
-    let features = service.engine.schema.features();
+pub(super) fn names<'a>(schema: &'a Schema, served: &Served) -> Vec<&'a str> {
+    let features = schema.features();
     served.inputs().filter_map(|id| features.get(id.index())).map(|feature| feature.name.as_str()).collect()
 }
 

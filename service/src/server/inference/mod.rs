@@ -1,8 +1,9 @@
 //! Models asked directly, by the Open Inference Protocol: rows that the caller has enter, scores leave. Nothing is decided, counted or
 //! journalled.
 //!
-//! One thread of low priority works, on a lane of its own, so that no transaction ever waits for a batch. Calls wait in a bounded queue;
-//! when it is full they are refused. Who hangs up or runs out of time is not worked for any more.
+//! One thread of low priority converts and scores, on a lane of its own: no transaction stands in line behind a batch. What they share is
+//! the processor, which the system gives to scoring first, and the runtime that decodes the messages. Calls wait in a bounded queue,
+//! whatever they hold; when it is full they are refused. Who hangs up or runs out of time is not worked for any more.
 
 mod api;
 
@@ -11,17 +12,19 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use telltale_features::schema::Schema;
 use telltale_models::{BATCH, Lane, Served};
 use telltale_proto::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
+use telltale_proto::inference::{ModelInferRequest, ModelInferResponse};
 use tokio::sync::oneshot;
 
 use super::Service;
 use super::errors::CallError;
 use super::models::yield_to_scoring;
 use crate::config::InferenceSection;
-use crate::convert::inference::{Inferred, Rows};
+use crate::convert::inference::{self, Inferred, Rows};
 
-use api::InferenceApi;
+use api::{InferenceApi, names};
 
 /// How often an idle thread looks whether the server is still there.
 const LOOK: Duration = Duration::from_millis(250);
@@ -29,8 +32,19 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Rows that wait for their scores.
 struct Job {
     served: Served,
-    rows: Rows,
-    answer: oneshot::Sender<Result<Inferred, CallError>>,
+    request: ModelInferRequest,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// The number of rows that a request brought, and what is said of them.
+type Answer = Result<(u64, ModelInferResponse), CallError>;
+
+/// What a job is worked on with.
+#[derive(Clone, Copy)]
+struct Work<'a> {
+    schema: &'a Schema,
+    lane: Lane,
+    max_rows: usize,
 }
 
 /// What the server keeps for calls of models.
@@ -71,13 +85,14 @@ impl Inference {
         self.options.enabled
     }
 
-    /// Leaves rows for the thread and waits for their scores.
+    /// Leaves a request for the thread and waits for its scores.
     ///
     /// # Errors
-    /// [`CallError::Queue`] when too many wait, [`CallError::Unscored`] when no row got a score.
-    async fn ask(&self, served: Served, rows: Rows) -> Result<Inferred, CallError> {
+    /// [`CallError::Queue`] when too many wait, [`CallError::Field`] when the request is out of bounds, [`CallError::Unscored`] when no
+    /// row got a score.
+    async fn ask(&self, served: Served, request: ModelInferRequest) -> Answer {
         let (answer, answered) = oneshot::channel();
-        self.queue.try_send(Job { served, rows, answer }).map_err(|error| match error {
+        self.queue.try_send(Job { served, request, answer }).map_err(|error| match error {
             TrySendError::Full(_) => CallError::Queue { limit: self.options.queue },
             TrySendError::Disconnected(_) => CallError::Draining,
         })?;
@@ -95,7 +110,10 @@ fn run(service: &Weak<Service>, queue: &Receiver<Job>) {
         };
         let Some(service) = service.upgrade() else { return };
         match job {
-            Some(job) => work(job, service.inference_lane()),
+            Some(job) => {
+                let max_rows = service.inference.options.max_rows;
+                job.work(Work { schema: &service.engine.schema, lane: service.inference_lane(), max_rows });
+            }
             // What was accepted is worked off first.
             None if *service.draining.borrow() => return,
             None => {}
@@ -103,14 +121,41 @@ fn run(service: &Weak<Service>, queue: &Receiver<Job>) {
     }
 }
 
-/// Scores the rows of a job, a batch at a time, as long as somebody waits.
-fn work(job: Job, lane: Lane) {
-    let Job { served, rows, answer } = job;
+impl Job {
+    /// Answers it, unless nobody waits any more.
+    fn work(self, with: Work<'_>) {
+        let Self { served, request, answer } = self;
+        if answer.is_closed() {
+            return;
+        }
+        let answered = answered(&served, &request, with, || answer.is_closed());
+        if let Some(answered) = answered.transpose() {
+            // Who hung up meanwhile: that is theirs to say.
+            drop(answer.send(answered));
+        }
+    }
+}
+
+/// What is said to a request; nothing once it is given up.
+fn answered(
+    served: &Served,
+    request: &ModelInferRequest,
+    with: Work<'_>,
+    given_up: impl Fn() -> bool,
+) -> Result<Option<(u64, ModelInferResponse)>, CallError> {
+    let outputs = inference::outputs(request)?;
+    let rows = inference::rows(request, &names(with.schema, served), with.max_rows)?;
+    let Some(inferred) = infer(served, &rows, with.lane, given_up)? else { return Ok(None) };
+    Ok(Some((rows.rows as u64, inference::response(request, &outputs, &inferred))))
+}
+
+/// Scores rows, a batch at a time, as long as somebody waits.
+fn infer(served: &Served, rows: &Rows, lane: Lane, given_up: impl Fn() -> bool) -> Result<Option<Inferred>, CallError> {
     let width = served.inputs().count().max(1);
     let mut inferred = Inferred { version: served.version(), meaning: served.meaning(), ..Inferred::default() };
     for batch in rows.values.chunks(BATCH * width) {
-        if answer.is_closed() {
-            return;
+        if given_up() {
+            return Ok(None);
         }
         for raw in served.raws(batch, lane) {
             match raw {
@@ -129,27 +174,47 @@ fn work(job: Job, lane: Lane) {
             }
         }
     }
-    let result = if inferred.unscored == rows.rows { Err(CallError::Unscored(inferred.problem)) } else { Ok(inferred) };
-    // Nobody waits any more: that is theirs to say.
-    drop(answer.send(result));
+    if inferred.unscored == rows.rows { Err(CallError::Unscored(inferred.problem)) } else { Ok(Some(inferred)) }
 }
 
 #[cfg(test)]
 mod tests {
+    use telltale_proto::inference::InferTensorContents;
+    use telltale_proto::inference::model_infer_request::InferInputTensor;
+
     use super::*;
 
     #[tokio::test]
     async fn a_full_queue_refuses_and_who_is_gone_is_not_worked_for() {
         let inference = Inference::new(&InferenceSection { queue: 0, ..InferenceSection::default() });
-        let served = served();
-        let rows = || Rows { rows: 1, values: vec![0.5; served.inputs().count()] };
-        let refused = inference.ask(served.clone(), rows()).await.unwrap_err();
+        let (served, schema) = (served(), crate::setup::schema(None).unwrap());
+        let with = Work { schema: &schema, lane: Lane(0), max_rows: 1 };
+        // Nothing is looked at before there is a place, not even whether it is a request at all.
+        let refused = inference.ask(served.clone(), ModelInferRequest::default()).await.unwrap_err();
         assert!(matches!(refused, CallError::Queue { limit: 0 }), "{refused}");
-        let (answer, answered) = oneshot::channel();
-        work(Job { served: served.clone(), rows: rows(), answer }, Lane(0));
-        assert_eq!(answered.await.unwrap().unwrap().raw.len(), 1);
+        for (request, rows) in [(one_row(&served), Some(1)), (ModelInferRequest::default(), None)] {
+            let (answer, answered) = oneshot::channel();
+            Job { served: served.clone(), request, answer }.work(with);
+            match (answered.await.unwrap(), rows) {
+                (Ok((count, response)), Some(rows)) => assert_eq!((count, response.outputs.len()), (rows, 2)),
+                (Err(CallError::Field(_)), None) => {}
+                (answered, _) => panic!("{answered:?}"),
+            }
+        }
+        let (request, asked) = (one_row(&served), std::cell::Cell::new(0));
+        let give_up = || asked.replace(asked.get() + 1) == 0;
+        assert!(answered(&served, &request, with, give_up).unwrap().is_none());
+        assert_eq!(asked.get(), 1);
         drop(inference.waiting.lock().take());
-        assert!(matches!(inference.ask(served.clone(), rows()).await.unwrap_err(), CallError::Draining));
+        assert!(matches!(inference.ask(served.clone(), one_row(&served)).await.unwrap_err(), CallError::Draining));
+    }
+
+    fn one_row(served: &Served) -> ModelInferRequest {
+        let width = served.inputs().count();
+        let contents = Some(InferTensorContents { fp64_contents: vec![0.5; width], ..InferTensorContents::default() });
+        let (name, datatype, shape) = (inference::FEATURES.to_owned(), "FP64".to_owned(), vec![1, i64::try_from(width).unwrap()]);
+        let inputs = vec![InferInputTensor { name, datatype, shape, contents, ..InferInputTensor::default() }];
+        ModelInferRequest { inputs, ..ModelInferRequest::default() }
     }
 
     /// The shipped forest.

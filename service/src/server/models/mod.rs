@@ -144,6 +144,6 @@ fn run(service: &Weak<Service>, jobs: &Receiver<Job>) {
 pub fn yield_to_scoring(niceness: i32) {
     // On Linux the nice value belongs to the calling thread.
     if let Err(error) = rustix::process::setpriority_process(None, niceness) {
-        tracing::warn!(%error, "the thread for models keeps its priority");
+        tracing::warn!(%error, "a thread that should yield to scoring keeps its priority");
     }
 }

@@ -47,9 +47,9 @@ pub struct Lesson {
 pub struct Proposal {
     /// What is proposed.
     pub template: Template,
-    /// Different paths that have it, none of them from one address alone.
+    /// Different paths that have it and are kept: of one address only its share counts.
     pub paths: usize,
-    /// Addresses that gave them.
+    /// Addresses that were the first to ask for one of those.
     pub addresses: usize,
 }
 
@@ -67,6 +67,12 @@ struct Evidence {
     values: HashMap<u64, Value>,
     /// How many of them each address was the first to give.
     given: BTreeMap<u64, usize>,
+    /// Sum of the values' counts.
+    total: u64,
+    /// Values with a count of one.
+    once: u64,
+    /// Greatest count.
+    most: u64,
 }
 
 #[derive(Debug)]
@@ -103,7 +109,12 @@ impl Evidence {
     fn add(&mut self, value: u64, address: u64, options: &Options) -> bool {
         if let Some(known) = self.values.get_mut(&value) {
             // A client that asks again and again says no more than one that asks once.
-            known.count += u64::from(known.last != address);
+            if known.last != address {
+                self.once -= u64::from(known.count == 1);
+                known.count += 1;
+                self.total += 1;
+                self.most = self.most.max(known.count);
+            }
             known.last = address;
             return true;
         }
@@ -113,6 +124,9 @@ impl Evidence {
         }
         *given += 1;
         self.values.insert(value, Value { count: 1, last: address, first: address });
+        self.total += 1;
+        self.once += 1;
+        self.most = self.most.max(1);
         if self.values.len() > options.distinct.saturating_mul(KEPT) {
             self.drop_rarest(value);
         }
@@ -121,8 +135,11 @@ impl Evidence {
 
     fn drop_rarest(&mut self, but: u64) {
         let rarest = self.values.iter().filter(|(value, _)| **value != but).min_by_key(|(value, known)| (known.count, **value));
-        let Some((value, first)) = rarest.map(|(value, known)| (*value, known.first)) else { return };
+        let Some((value, first, count)) = rarest.map(|(value, known)| (*value, known.first, known.count)) else { return };
         self.values.remove(&value);
+        // The greatest count stays: one of the others has it, of which there are many.
+        self.total -= count;
+        self.once -= u64::from(count == 1);
         if let Some(given) = self.given.get_mut(&first) {
             *given -= 1;
             if *given == 0 {
@@ -139,13 +156,12 @@ impl Evidence {
         if distinct <= options.distinct {
             return false;
         }
-        let counts = || self.values.values().map(|value| value.count);
-        let (total, once) = (counts().sum::<u64>() as f64, counts().filter(|count| *count == 1).count() as f64);
+        let (total, once) = (self.total as f64, self.once as f64);
         if total < options.distinct.saturating_mul(KEPT) as f64 {
             return false;
         }
         let covered = 1.0 - once / total;
-        let dominant = counts().max().unwrap_or_default() as f64 > DOMINATES * total;
+        let dominant = self.most as f64 > DOMINATES * total;
         !dominant && distinct as f64 >= covered * (2 * options.distinct) as f64
     }
 }
@@ -154,6 +170,13 @@ impl Learner {
     /// One that has learned nothing.
     pub fn new(options: Options) -> Self {
         Self { options, positions: HashMap::new(), candidates: HashMap::new(), lessons: 0 }
+    }
+
+    /// A proposal that was not taken is made again by a later lesson.
+    pub fn propose_again(&mut self, template: &Template) {
+        if let Some(candidate) = self.candidates.get_mut(&member(&template.id())) {
+            candidate.proposed = false;
+        }
     }
 
     /// Takes a lesson; a template that has become clear by it is proposed, once.
@@ -218,4 +241,24 @@ fn make_room<T>(all: &mut HashMap<u64, T>, most: usize, met: impl Fn(&T) -> u64)
     oldest.sort_unstable();
     let gone: HashSet<u64> = oldest.into_iter().take(most / 4).map(|(_, key)| key).collect();
     all.retain(|key, _| !gone.contains(key));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn running_totals_are_those_of_the_values() {
+        let options = Options { distinct: 10, client_share: 1.0 };
+        let mut evidence = Evidence::default();
+        for at in 0..3_000_u64 {
+            // Few are asked for often, most once or twice, and more than are kept.
+            let value = if at % 3 == 0 { at % 7 } else { at / 2 };
+            evidence.add(value, at % 11, &options);
+            let counts: Vec<u64> = evidence.values.values().map(|value| value.count).collect();
+            let once = counts.iter().filter(|count| **count == 1).count() as u64;
+            let expected = (counts.iter().sum::<u64>(), once, counts.iter().copied().max().unwrap_or_default());
+            assert_eq!((evidence.total, evidence.once, evidence.most), expected, "after {at}");
+        }
+    }
 }

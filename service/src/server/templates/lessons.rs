@@ -1,11 +1,13 @@
-//! What scored transactions and their outcomes teach: noted on the answer's way, looked at four times a second on a thread aside.
+//! What scored transactions and their outcomes teach: noted on the answer's way, looked at four times a second on a thread of low
+//! priority.
 //!
 //! A note costs a copy of the path and wakes nobody; when there are too many they are dropped and counted. Only an answer that says the
-//! path exists teaches: redirections and errors are given to any path that somebody makes up.
+//! path exists teaches: redirections and errors are given to any path that somebody makes up. An outcome that comes more than 16,384
+//! transactions after its own, or to another replica, teaches nothing.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -18,6 +20,7 @@ use super::learner::{Learner, Lesson, Options, Proposal};
 use super::{Learning, learned};
 use crate::config::EndpointsSection;
 use crate::server::Service;
+use crate::server::models::yield_to_scoring;
 
 /// How often notes are looked at.
 const EVERY: Duration = Duration::from_millis(250);
@@ -112,18 +115,27 @@ impl Lessons {
         }
     }
 
-    /// Looks at the notes; returns what became clear.
-    fn study(&self, schema: &Schema) -> Vec<Proposal> {
+    /// Looks at the notes and proposes what became clear; what is not taken is proposed again later.
+    fn study(&self, schema: &Schema, mut propose: impl FnMut(&Proposal) -> bool) {
         let notes = std::mem::take(&mut *self.notes.lock());
         let mut pupil = self.pupil.lock();
-        let lessons = notes.into_iter().filter_map(|note| pupil.lesson(note, schema)).collect::<Vec<_>>();
-        self.taught.fetch_add(lessons.len() as u64, Ordering::Relaxed);
-        lessons.iter().filter_map(|lesson| pupil.learner.learn(lesson)).collect()
+        let mut taught = 0;
+        for note in notes {
+            let Some(lesson) = pupil.lesson(note, schema) else { continue };
+            taught += 1;
+            if let Some(proposal) = pupil.learner.learn(&lesson)
+                && !propose(&proposal)
+            {
+                pupil.learner.propose_again(&proposal.template);
+            }
+        }
+        // Last: who sees this number sees what came of the lessons.
+        self.taught.fetch_add(taught, Ordering::Release);
     }
 
     /// For metrics: lessons since the start, and notes that were dropped.
     pub fn figures(&self) -> [(&'static str, u64); 2] {
-        [("taught", self.taught.load(Ordering::Relaxed)), ("dropped", self.dropped.load(Ordering::Relaxed))]
+        [("taught", self.taught.load(Ordering::Acquire)), ("dropped", self.dropped.load(Ordering::Relaxed))]
     }
 }
 
@@ -156,26 +168,56 @@ const fn exists(response: &HttpResponse) -> bool {
     matches!(response.status, 200..=299 | 304)
 }
 
-/// Learns until the task is ended.
-pub async fn run(service: Arc<Service>) {
+/// Starts the thread that learns, if anything is to be learned. It ends soon after the service begins to drain.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn start(service: &Arc<Service>) -> std::io::Result<()> {
     if service.templates.lessons.learning == Learning::Off {
-        return;
+        return Ok(());
     }
-    let mut every = tokio::time::interval(EVERY);
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let weak = Arc::downgrade(service);
+    std::thread::Builder::new().name("templates".to_owned()).spawn(move || run(&weak))?;
+    Ok(())
+}
+
+fn run(service: &Weak<Service>) {
+    yield_to_scoring(10);
     loop {
-        every.tick().await;
-        if service.templates.lessons.notes.lock().is_empty() {
-            continue;
+        std::thread::sleep(EVERY);
+        let Some(service) = service.upgrade() else { return };
+        if *service.draining.borrow() {
+            return;
         }
-        let studying = Arc::clone(&service);
-        let studied = tokio::task::spawn_blocking(move || {
-            for proposal in studying.templates.lessons.study(&studying.engine.schema) {
-                learned(&studying, proposal);
-            }
+        let lessons = &service.templates.lessons;
+        if !lessons.notes.lock().is_empty() {
+            lessons.study(&service.engine.schema, |proposal| learned(&service, proposal));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lessons_count_once_their_proposals_were_dealt_with_and_what_is_not_taken_comes_again() {
+        let lessons = Lessons::new(&EndpointsSection { distinct: 10, ..EndpointsSection::default() });
+        let schema = Schema::shipped();
+        let ask = |number: u64| {
+            let path = format!("/blog/post-{}", char::from(b'a' + (number % 25) as u8).to_string().repeat((number / 25) as usize + 1));
+            let asked = Asked { service: String::new(), method: "GET".to_owned(), path: path.clone(), route: path, address: number % 40 };
+            lessons.note(Note::Asked(number, asked));
+            lessons.note(Note::Answered(number));
+        };
+        let taught = || lessons.figures()[0].1;
+        let mut proposed = Vec::new();
+        (0..200).for_each(ask);
+        lessons.study(&schema, |proposal| {
+            proposed.push(proposal.template.path.clone());
+            assert_eq!(taught(), 0, "not before what came of it");
+            proposed.len() == 3
         });
-        if studied.await.is_err() {
-            tracing::error!("learning of endpoint templates ended in a panic");
-        }
+        assert_eq!((taught(), proposed), (200, vec!["/blog/{id}".to_owned(); 3]));
     }
 }

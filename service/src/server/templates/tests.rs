@@ -1,6 +1,10 @@
 //! What is learned of traffic, and what is not: objects collapse, resources stay, and who makes paths up teaches nothing.
 
+use telltale_features::schema::Template;
+use telltale_policy::Policy;
+
 use super::learner::{Learner, Lesson, Options, Proposal};
+use super::taken_in;
 
 const OPTIONS: Options = Options { distinct: 50, client_share: 0.1 };
 
@@ -80,6 +84,18 @@ fn who_makes_paths_up_teaches_nothing() {
         _ => (format!("/blog/post-{}", scattered(at) % 2_000), 100 + at % 60),
     });
     assert_eq!(paths(&taught(mixed)), ["/blog/{id}"]);
+}
+
+#[test]
+fn what_would_take_in_a_path_that_the_policy_names_is_found() {
+    let schema = telltale_features::schema::Schema::shipped();
+    let rule = |id: &str, when: &str| format!("  - {{id: {id}, name: n, when: '{when}', action: log, score: 1, reason: r}}\n");
+    let rules = rule("A", "http.route == \"/blog/about\"") + &rule("B", "http.route.startsWith(\"/admin\")");
+    let policy = Policy::from_sources(&[("p.yaml".to_owned(), format!("version: 1\nrules:\n{rules}"))], &schema).unwrap();
+    let named = |path: &str| taken_in(&policy, &Template::new("shop", "GET", path).unwrap());
+    assert_eq!(named("/blog/{id}").as_deref(), Some("/blog/about"));
+    assert_eq!(named("/{id}").as_deref(), Some("/admin"));
+    assert_eq!((named("/shop/{id}"), named("/blog/{id}/likes")), (None, None));
 }
 
 #[test]

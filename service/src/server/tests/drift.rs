@@ -62,6 +62,19 @@ async fn rows_that_move_away_from_the_training_window_are_named_feature_by_featu
     assert_eq!(value("telltale_model_psi", "worst_input"), found.features[0].stability_index);
     assert!((value("telltale_model_missing_rate", "learnt") - 0.5).abs() < 1e-9);
 
+    // Several that ask at once are all told of it.
+    let service = running.service();
+    std::thread::scope(|threads| {
+        for _ in 0..4 {
+            threads.spawn(|| {
+                for _ in 0..50 {
+                    let text = service.metrics.text(service).unwrap();
+                    assert!(text.contains("telltale_model_psi{") && text.contains("telltale_model_missing_rate{"), "{text}");
+                }
+            });
+        }
+    });
+
     // Another version in force has learnt something else; this one does not say what.
     admin.promote_model(promote(2)).await.unwrap();
     score(&mut scorer, login("after", "198.51.100.1", "anna")).await.unwrap();

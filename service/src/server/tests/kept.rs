@@ -70,3 +70,24 @@ async fn a_forgetting_that_nobody_waits_for_goes_on_to_its_end() {
     assert!(running.service().engine.store.tombstone(user).is_some());
     running.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn templates_that_name_who_is_forgotten_go_and_the_reasons_of_others_lose_the_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.scoring.deadline_ms = 300;
+    let (data, running) = (config.data.clone(), start(config).await);
+    let (service, caller) = (running.service(), operator());
+    for (path, reason) in [("/u/anna-karenina/{id}", "hers"), ("/u/{id}", "as Anna-Karenina wished")] {
+        let template = Some(v1::Template { path: path.to_owned(), ..Default::default() });
+        templates::add(service, &caller, v1::AddTemplateRequest { template, reason: reason.to_owned() }).unwrap();
+    }
+    let entity = Some(v1::Entity { r#type: "user".to_owned(), id: "anna-karenina".to_owned(), ..Default::default() });
+    forget::change(service, &caller, v1::ForgetEntityRequest { entity, reason: String::new() }).await.unwrap();
+    let left = service.templates.list();
+    let left: Vec<_> = left.iter().map(|template| (template.path.as_str(), template.reason.as_str())).collect();
+    assert_eq!((left, service.engine.in_force().templates.len()), (vec![("/u/{id}", "as [forgotten] wished")], 1));
+    let saved = std::fs::read_to_string(data.join("templates.ndjson")).unwrap().to_lowercase();
+    assert!(saved.contains("/u/{id}") && !saved.contains("karenina"), "{saved}");
+    running.stop().await.unwrap();
+}
