@@ -1,13 +1,17 @@
 use super::file::{decode, decode_profile, encode, encode_profile};
+use std::time::Duration;
+
 use super::*;
 use crate::bundle::{Engine, Input, Model};
+use crate::calibration::Meaning;
 use crate::repository::tests::vector;
 use crate::slot::{Loaded, Slot, Standing};
-use crate::{Bundle, CalibratorOptions, ModelState};
+use crate::{Bundle, CalibrationTable, CalibratorOptions, ModelState};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use telltale_features::entity::{EntityId, EntityKey, EntityType, Subject, Subjects};
+use telltale_features::time::Timestamp;
 use telltale_features::vector::FeatureId;
 
 pub(crate) fn shape(seed: u64, inputs: usize) -> Shape {
@@ -163,19 +167,20 @@ fn a_version_that_plays_two_parts_learns_every_row_once() {
     let engine = Engine::HalfSpace(Arc::new(trees(&shape, &rows(5, 4, 16))));
     let input = |at| Input { feature: FeatureId(at), usual: 0.5, spread: 0.25, fill: 0.5 };
     let model = Arc::new(Model { engine, inputs: (0..4).map(input).collect() });
-    let standing = Standing::Calibrating { need: 1 };
+    let table = CalibrationTable::new(Meaning::PValue, 100, vec![(0.0, 1.0), (1.0, 0.01)]).unwrap();
+    let standing = Standing::Calibrated(Arc::new(table));
     let loaded = |version| Loaded { name: "odd".into(), version, model: Arc::clone(&model), standing: standing.clone(), renewed: None };
     let (champion, previous, shadows) = (Some(loaded(2)), Some(loaded(1)), vec![loaded(1)]);
     let slot = Slot { name: "odd".into(), state: ModelState::default(), champion, previous, canary: None, shadows };
     assert_eq!(slot.loaded().map(|loaded| loaded.version).collect::<Vec<_>>(), [2, 1]);
     let bundle = Bundle::new(vec![slot], Vec::new());
-    let mut windows = Windows::new(CalibratorOptions { need: 1, actors: vec![EntityType(0)] });
+    let mut windows = Windows::new(CalibratorOptions { need: 1, actors: vec![EntityType(0)] }, Duration::ZERO);
     let mut completed = Vec::new();
     for at in 0..16_u8 {
         assert!(completed.is_empty(), "a window is full after {at} rows");
         let id = EntityId { kind: EntityType(0), key: EntityKey([at; 16]) };
         let subjects = Subjects::new([Subject { id, verified: false, name: None }]);
-        completed = windows.offer(&bundle, &vector([f64::from(at) / 16.0; 4]), (&subjects, false));
+        completed = windows.offer(&bundle, &vector([f64::from(at) / 16.0; 4]), (&subjects, Timestamp::from_micros(i64::from(at))));
     }
     assert_eq!(completed.iter().map(|renewed| renewed.version).collect::<Vec<_>>(), [2, 1]);
     // A new profile is in force in both parts.

@@ -69,7 +69,8 @@ rules:
     world.set("session.objects_10m", 90.0);
     let part = ModelScore { model: "linear".into(), version: 1, raw: 0.9, calibrated: Calibrated::Probability(0.9), role: Role::Champion };
     world.scores.parts = vec![part];
-    let models = Linear { feature, scores: world.scores.clone(), fails: false, left: Cell::new(u32::MAX), silent: false, named: Vec::new() };
+    let models =
+        Linear { feature, scores: world.scores.clone(), fails: false, left: Cell::new(u32::MAX), silent: false, named: Vec::new() };
     (world, models)
 }
 

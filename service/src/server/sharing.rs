@@ -127,6 +127,9 @@ impl Known {
     }
 }
 
+/// Rows to put in force here, by id: their content, none where it was taken away.
+type News = Vec<(String, Option<String>)>;
+
 /// The rows that are known from now on, and those of them that are to be put in force here. Where what stands here is later the shared row
 /// is only remembered: then the local one differs from it, and goes out again.
 fn merge<T: Shared>(
@@ -134,7 +137,7 @@ fn merge<T: Shared>(
     local: &BTreeMap<String, String>,
     rows: Vec<(String, Vec<u8>)>,
     now: Timestamp,
-) -> (BTreeMap<String, Row>, Vec<(String, Option<String>)>) {
+) -> (BTreeMap<String, Row>, News) {
     let (mut all, mut news) = (BTreeMap::new(), Vec::new());
     for (id, value) in rows {
         let before = known.get(&id);

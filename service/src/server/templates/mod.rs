@@ -31,7 +31,7 @@ use crate::journal::Erasure;
 use crate::score::Engine;
 
 use learner::Proposal;
-pub use lessons::{Lessons, start};
+pub use lessons::start;
 pub use table::Templates;
 use table::{Changing, MOST, changed_us};
 
