@@ -15,7 +15,7 @@ pub use scorer::{FakeScorer, Reply};
 pub use upstream::FakeUpstream;
 
 /// No single step of a test takes longer.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Settings for tests: fakes on loopback, a deadline that a busy machine keeps.
 pub fn settings(upstream: &FakeUpstream, scorer: SocketAddr) -> Settings {

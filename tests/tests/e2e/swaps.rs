@@ -20,10 +20,16 @@ use crate::stage::{score, within, write_figures};
 
 const MODEL: &str = "unusual";
 const DROPPED: &str = "dropped";
+/// Clients: few enough that each has its whole state before the first swap.
+const CLIENTS: u32 = 60;
 /// Every so many swaps one is a file in the inbox.
 const DROP_EVERY: u64 = 40;
-/// Calls before the first swap: what is steady is measured on them, but for the first that warm everything up.
-const STEADY: (u64, usize) = (3_000, 500);
+/// Between two calls of a caller: a constant load, which leaves the machine room.
+const PACE: Duration = Duration::from_millis(3);
+/// Calls before the first swap: what is steady is measured on them, but for the first that warm everything up and fill what is bounded.
+const STEADY: (u64, usize) = (8_000, 4_000);
+/// What grows with traffic is small here, and full before the first swap: what grows after it grew by swaps.
+const BOUNDS: &str = "[idempotency]\ntransactions = 1024\nearly_outcomes = 100\n[names]\nmax_mb = 1\n[endpoints]\nlearn = \"off\"\n";
 
 /// Three versions of the shipped forest, the first in force.
 fn repository(folder: &Path) -> PathBuf {
@@ -138,8 +144,11 @@ struct Seen {
 
 /// Calls until it is told to stop. A call that fails ends the test.
 async fn call(scorer: telltale_proto::v1::scorer_client::ScorerClient<Channel>, seed: u64, seen: Arc<Seen>) {
-    let mut traffic = Traffic::new(seed, 500);
+    let mut traffic = Traffic::new(seed, CLIENTS);
+    let mut pace = tokio::time::interval(PACE);
+    pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !seen.stop.load(Ordering::Relaxed) {
+        pace.tick().await;
         let begun = Instant::now();
         let verdict = score(&scorer, traffic.next_transaction()).await.unwrap();
         if seen.answered.fetch_add(1, Ordering::Relaxed) < STEADY.0 {
@@ -156,7 +165,8 @@ async fn swaps_under_load_fail_no_call_and_mix_no_versions() {
     let folder = tempfile::tempdir().unwrap();
     let root = repository(folder.path());
     // A machine that is busy with other things must not look like a slow model.
-    let section = format!("[models]\npath = {root:?}\nshipped_calibration = true\ndeadline_ms = 2000\n[journal]\nenabled = {}\n", !full);
+    let section =
+        format!("[models]\npath = {root:?}\nshipped_calibration = true\ndeadline_ms = 2000\n[journal]\nenabled = {}\n{BOUNDS}", !full);
     let scorer = Scorer::start(folder.path(), &section).unwrap();
     let seen = Arc::new(Seen::default());
     let mut load = Vec::new();
@@ -169,7 +179,7 @@ async fn swaps_under_load_fail_no_call_and_mix_no_versions() {
     let models = ModelsClient::new(connect(scorer.admin));
     let mut operator = Operator { models, inbox: root.join("inbox"), drops: 0, steps: 0 };
     let before = resident(scorer.process.id());
-    let (client, mut traffic) = (scorer.client().await, Traffic::new(99, 500));
+    let (client, mut traffic) = (scorer.client().await, Traffic::new(99, CLIENTS));
     let (mut rollbacks, mut first) = (Vec::new(), Vec::new());
     for number in 0..swaps {
         if number % DROP_EVERY == DROP_EVERY - 1 {

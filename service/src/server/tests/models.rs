@@ -59,13 +59,13 @@ fn canary(version: u32, percent: f64) -> v1::SetCanaryRequest {
 
 /// Asks until the answer is yes; what is awaited gives no event to wait for.
 pub(super) async fn within<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
-    for _ in 0..500 {
+    for _ in 0..3_000 {
         if ask().await {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("not within ten seconds: {what}");
+    panic!("not within a minute: {what}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
