@@ -25,7 +25,8 @@ def bins(values: NDArray[np.float64]) -> dict[str, Any]:
     places = [(present.size - 1) * tenth // TENTHS for tenth in range(1, TENTHS)] if present.size else []
     quantiles = present[places]
     repeated = quantiles[1:][quantiles[1:] == quantiles[:-1]]
-    edges = np.unique(np.concatenate([quantiles, repeated, np.nextafter(repeated, -np.inf)]))
+    with np.errstate(over="ignore"):
+        edges = np.unique(np.concatenate([quantiles, repeated, np.nextafter(repeated, -np.inf)]))
     edges = edges[np.isfinite(edges)]
     counts = np.bincount(np.searchsorted(edges, counted, side="left"), minlength=edges.size + 1)
     return {"edges": edges.tolist(), "counts": counts.tolist()}
