@@ -306,8 +306,8 @@ impl Loader {
         }
         let files = load::files(&folder)?;
         let signer = load::signer(&folder, (name, &files), &self.index, &self.options)?;
-        let profile = files.profile(&folder)?.map(Arc::new);
         let inputs = load::inputs(&folder, &files.manifest, &self.index)?;
+        let profile = files.profile(&folder)?.map(Arc::new);
         let bytes = files.model_bytes() * (self.options.lanes.max(1) as u64);
         self.fits(name, bytes)?;
         self.enter(key, State::Verified, String::new());

@@ -18,6 +18,7 @@ fn with_profile(folder: &Path) {
     let version = root.join("unusual/versions/1");
     std::fs::write(version.join("profile.json"), &profile).unwrap();
     let text = std::fs::read_to_string(version.join("manifest.toml")).unwrap();
+    let text: String = text.lines().filter(|line| !line.contains("profile.json")).map(|line| format!("{line}\n")).collect();
     let entry = format!("[files]\n\"profile.json\" = \"{}\"\n", blake3::hash(profile.as_bytes()).to_hex());
     std::fs::write(version.join("manifest.toml"), text.replace("[files]\n", &entry)).unwrap();
 }
