@@ -8,7 +8,13 @@ use super::*;
 
 const LEARNT: u64 = 1_000;
 
-/// Gives version 1 the profile of a window in which every feature was 0 or missing, half and half.
+/// The manifest of a version, without what it says of its profile.
+fn unprofiled(version: &Path) -> String {
+    let text = std::fs::read_to_string(version.join("manifest.toml")).unwrap();
+    text.lines().filter(|line| !line.contains("profile.json")).map(|line| format!("{line}\n")).collect()
+}
+
+/// Gives version 1 the profile of a window in which every feature was 0 or missing, half and half, and version 2 none.
 fn with_profile(folder: &Path) {
     let root = folder.join("models");
     let manifest = Repository::open(&root).unwrap().manifest("unusual", 1).unwrap();
@@ -17,10 +23,10 @@ fn with_profile(folder: &Path) {
     let profile = Profile { rows: LEARNT, inputs, score: Bins::of((0..LEARNT).map(|at| at as f64)) }.to_json();
     let version = root.join("unusual/versions/1");
     std::fs::write(version.join("profile.json"), &profile).unwrap();
-    let text = std::fs::read_to_string(version.join("manifest.toml")).unwrap();
-    let text: String = text.lines().filter(|line| !line.contains("profile.json")).map(|line| format!("{line}\n")).collect();
     let entry = format!("[files]\n\"profile.json\" = \"{}\"\n", blake3::hash(profile.as_bytes()).to_hex());
-    std::fs::write(version.join("manifest.toml"), text.replace("[files]\n", &entry)).unwrap();
+    std::fs::write(version.join("manifest.toml"), unprofiled(&version).replace("[files]\n", &entry)).unwrap();
+    let second = root.join("unusual/versions/2");
+    std::fs::write(second.join("manifest.toml"), unprofiled(&second)).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
