@@ -81,6 +81,7 @@ impl Models {
     /// When the system gives no thread.
     pub fn start(service: &Arc<Service>) -> std::io::Result<()> {
         let Some(jobs) = service.models.waiting.lock().take() else { return Ok(()) };
+        shadow::begin(service);
         let own = Arc::downgrade(service);
         std::thread::Builder::new().name("models".to_owned()).spawn(move || run(&own, &jobs))?;
         let own = Arc::downgrade(service);

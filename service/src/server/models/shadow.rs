@@ -218,14 +218,16 @@ impl Shadows {
     }
 }
 
+/// Knows the models in force before the first transaction comes: none of them goes uncounted.
+pub fn begin(service: &Service) {
+    service.models.shadows.begin(&service.engine.in_force().bundle, &newly_promoted(service));
+    super::drift::follow(service);
+}
+
 /// Works the queue off until the server drains.
 pub fn run(service: &Weak<Service>) {
     let Some(queue) = service.upgrade().and_then(|service| service.models.shadows.waiting.lock().take()) else { return };
     yield_to_scoring(5);
-    if let Some(service) = service.upgrade() {
-        service.models.shadows.begin(&service.engine.in_force().bundle, &newly_promoted(&service));
-        super::drift::follow(&service);
-    }
     loop {
         let watched = match queue.recv_timeout(LOOK) {
             Ok(watched) => Some(watched),
