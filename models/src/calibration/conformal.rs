@@ -1,8 +1,8 @@
 //! P-value without labels: the raw scores of ordinary traffic enter, a falling table leaves.
 //!
 //! Split conformal (Vovk, Gammerman, Shafer, 2005): p(s) = (1 + scores ≥ s) / (n + 1). Beyond the 98th percentile the tail is a
-//! generalised Pareto distribution (Pickands, 1975) fitted by probability-weighted moments (Hosking and Wallis, 1987), so that scores
-//! higher than all seen are still told apart.
+//! generalised Pareto distribution (Pickands, 1975) fitted by probability-weighted moments (Hosking and Wallis, 1987) and never taken to
+//! end: scores higher than all seen are still told apart, and no p-value is smaller than an exponential tail allows.
 
 use super::{CalibrationTable, Meaning};
 use crate::ModelError;
@@ -82,8 +82,9 @@ impl Tail {
         if spread <= 0.0 || weighted <= 0.0 {
             return None;
         }
-        // Bounds keep a freak sample from claiming an endpoint just above it, or a tail without a mean.
-        let shape = (2.0 - mean / spread).clamp(-0.5, 0.9);
+        // A tail that ends just above the sample would claim that nothing ordinary ever scores higher, and attacks, which all do, would
+        // be alike; one without a mean would claim nothing at all.
+        let shape = (2.0 - mean / spread).clamp(0.0, 0.9);
         Some(Self { threshold, shape, scale: mean * (1.0 - shape) })
     }
 

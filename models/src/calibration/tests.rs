@@ -52,6 +52,17 @@ fn p_values_of_fresh_traffic_are_uniform_and_the_tail_is_right() {
     assert!((5e-8..5e-6).contains(&p), "{p}");
 }
 
+/// Scores that cannot exceed 1, as a forest's: what lies above all of the sample has no smaller p-value than it should, and falls on.
+#[test]
+fn a_bounded_sample_tells_scores_beyond_it_apart() {
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(5);
+    let mut bounded = || 0.3 + 0.35 * (1.0 - rng.random::<f64>().sqrt());
+    let table = conformal(&(0..11_000).map(|_| bounded()).collect::<Vec<_>>()).unwrap();
+    let beyond: Vec<f64> = (0..=15).map(|step| table.value(0.65 + 0.01 * f64::from(step))).collect();
+    assert!(beyond.windows(2).all(|pair| pair[1] < 0.9 * pair[0]), "{beyond:?}");
+    assert!((1e-6..1e-3).contains(&beyond[0]), "nothing of 11,000 is beyond: {beyond:?}");
+}
+
 #[test]
 fn probabilities_are_the_share_of_abuse() {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(4);

@@ -229,6 +229,8 @@ section! {
         drift_one_in: u64 = 10,
         /// Minutes of traffic that a new profile of an online model is made of at least.
         profile_minutes: u64 = 60,
+        /// Transactions that are remembered until their label comes, while versions are compared.
+        await_labels: u64 = 65_536,
     }
 }
 

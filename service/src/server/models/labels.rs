@@ -3,11 +3,10 @@
 //! Versions in shadow score after the answer, so a label may overtake them; it waits, bounded in number and time.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 
 use telltale_features::time::Timestamp;
 
-/// Scored transactions whose label may still come.
-const SCORED: usize = 65_536;
 /// Labels that may wait for a score.
 const EARLY: usize = 16_384;
 /// How long they wait: the queue of the versions that watch is shorter than that.
@@ -15,8 +14,10 @@ const PATIENCE_US: i64 = 120_000_000;
 
 /// What is known of transactions by their identifier: `T` is what was made of one.
 pub struct Labels<T> {
-    scored: HashMap<String, T>,
-    order: VecDeque<String>,
+    scored: HashMap<Arc<str>, T>,
+    order: VecDeque<Arc<str>>,
+    /// Scored transactions that are remembered.
+    remembered: usize,
     early: BTreeMap<u64, Early>,
     by_id: HashMap<String, Vec<u64>>,
     next: u64,
@@ -29,13 +30,13 @@ struct Early {
     since: Timestamp,
 }
 
-impl<T> Default for Labels<T> {
-    fn default() -> Self {
-        Self { scored: HashMap::new(), order: VecDeque::new(), early: BTreeMap::new(), by_id: HashMap::new(), next: 0, dropped: 0 }
-    }
-}
-
 impl<T> Labels<T> {
+    /// Remembers that many scored transactions, the latest.
+    pub fn new(remembered: usize) -> Self {
+        let (scored, order) = Default::default();
+        Self { scored, order, remembered, early: BTreeMap::new(), by_id: HashMap::new(), next: 0, dropped: 0 }
+    }
+
     /// Takes a label: what was made of its transaction. `None`: nothing yet, and the label waits.
     pub fn label(&mut self, id: &str, label: &str, now: Timestamp) -> Option<&T> {
         if !self.scored.contains_key(id) {
@@ -47,10 +48,11 @@ impl<T> Labels<T> {
     /// Takes what was made of a transaction: the labels that came before it.
     pub fn score(&mut self, id: &str, made: T, now: Timestamp) -> Vec<String> {
         self.expire(now);
-        if self.scored.insert(id.to_owned(), made).is_none() {
-            self.order.push_back(id.to_owned());
+        let key: Arc<str> = Arc::from(id);
+        if self.scored.insert(Arc::clone(&key), made).is_none() {
+            self.order.push_back(key);
         }
-        if self.order.len() > SCORED
+        if self.order.len() > self.remembered
             && let Some(oldest) = self.order.pop_front()
         {
             self.scored.remove(&oldest);
@@ -105,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_label_is_joined_whether_it_comes_before_or_after_the_score() {
-        let mut labels = Labels::default();
+        let mut labels = Labels::new(1_000);
         assert_eq!(labels.label("early", "fraud", at(0)), None);
         assert_eq!(labels.label("early", "abuse", at(1)), None);
         assert_eq!(labels.label("other", "benign", at(1)), None);
@@ -117,7 +119,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded_in_time_and_number() {
-        let mut labels = Labels::default();
+        let mut labels = Labels::new(1_000);
         labels.label("old", "fraud", at(0));
         assert_eq!(labels.score("old", 1, at(121)), [""; 0], "given up after two minutes");
         for number in 0..EARLY + 10 {
@@ -126,10 +128,10 @@ mod tests {
         assert_eq!((labels.early.len(), labels.by_id.len(), labels.dropped()), (EARLY, EARLY, 10));
         assert_eq!(labels.score("9", 1, at(200)), [""; 0], "the oldest go first");
         assert_eq!(labels.score("10", 1, at(200)), ["fraud"]);
-        for number in 0..SCORED {
+        for number in 0..1_500 {
             labels.score(&format!("s{number}"), 1, at(200));
         }
-        assert_eq!((labels.scored.len(), labels.order.len()), (SCORED, SCORED));
+        assert_eq!((labels.scored.len(), labels.order.len()), (1_000, 1_000));
         labels.label("nobody's", "fraud", at(1_000));
         assert_eq!((labels.early.len(), labels.by_id.len()), (1, 1), "all others were given up");
     }

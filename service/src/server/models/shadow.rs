@@ -75,7 +75,6 @@ pub struct Shadows {
     pub drift: Drift,
 }
 
-#[derive(Default)]
 struct Seen {
     compared: BTreeMap<Version, Comparison>,
     windows: BTreeMap<Version, Window>,
@@ -90,6 +89,20 @@ struct Seen {
     resumed: BTreeSet<Version>,
 }
 
+impl Seen {
+    fn new(await_labels: usize) -> Self {
+        Self {
+            compared: BTreeMap::new(),
+            windows: BTreeMap::new(),
+            labels: Labels::new(await_labels),
+            probation: Probation::default(),
+            watches: false,
+            leaving: Vec::new(),
+            resumed: BTreeSet::new(),
+        }
+    }
+}
+
 impl Shadows {
     /// Ready; nothing runs before [`run`].
     pub fn new<S: Store>(engine: &Engine<S>, config: &Models, drift: Drift) -> Self {
@@ -102,7 +115,7 @@ impl Shadows {
             on_probation: AtomicBool::new(false),
             calibrator: Mutex::new(Calibrator::empty(engine.calibrator_options().clone())),
             windows: Mutex::new(Windows::new(engine.calibrator_options().clone(), window)),
-            seen: Mutex::default(),
+            seen: Mutex::new(Seen::new(usize::try_from(config.await_labels).unwrap_or(usize::MAX))),
             slower_us: config.slower_us as f64,
             drift,
         }
