@@ -8,14 +8,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 from check_path import ROOT, TELLTALE, WORK, Figure, data, models, run, show, suite, summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 # The bars of the issue.
 FULL_SWAPS, MOST_GROWTH, ROLLBACK_MS, FIRST_REQUEST = 10_000, 5, 10, 1.5
@@ -24,6 +27,8 @@ LEAST_TRUE = 0.9
 # Traffic that nothing was tuned on.
 REASONS_SEED = "92107"
 AGREE, KINDS = 1e-5, 8
+# Native kinds that are not among the shipped models.
+KINDS_BESIDE = ("half-space", "pca", "gmm", "kmeans", "logistic")
 
 
 def read(name: str, tests: str) -> dict[str, Any]:
@@ -145,11 +150,36 @@ def bench() -> Iterator[Figure]:
     yield from summary(ROOT / "target" / "bench" / "summary.json")
 
 
+def fitted() -> list[str | Path]:
+    """Arguments that name one model of each other native kind, fitted to the traffic that the shipped ones were fitted to."""
+    settings = tomllib.loads((ROOT / "training" / "config.toml").read_text(encoding="utf-8"))
+    world, folder = settings["simulate"], WORK / "kinds"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    traffic, features = folder / "traffic.ndjson", folder / "features.parquet"
+    shape = ("--days", str(world["days"]), "--customers", str(world["customers"]), "--campaigns", str(world["campaigns"]))
+    run(TELLTALE, "simulate", "--seed", str(world["seed"]), *shape, "--intensity", "all", "--variants", "train", "--out", traffic)
+    # Without the shipped models, which stand beside: features need none.
+    (folder / "none").mkdir()
+    run(TELLTALE, "replay", traffic, "--mode", "off", "--features", features, "--models", folder / "none")
+    traffic.unlink()
+    exclude = ",".join(settings["features"]["exclude"])
+    for kind in KINDS_BESIDE:
+        run(TELLTALE, "train", "--kind", kind, "--features", features, "--repository", folder / "models", "--exclude", exclude)
+    return ["--models", folder / "models", "--shipped-calibration"]
+
+
 def reasons() -> Iterator[Figure]:
     """Every alert of simulated traffic: does the risk fall with the feature of the first reason at its usual value?"""
+    yield from truth(*models(), "--days", "3", "--customers", "800")
+    yield from truth(*fitted(), "--days", "2", "--customers", "300", "--intensity", "medium")
+
+
+def truth(*arguments: str | Path) -> Iterator[Figure]:
+    """The share of true first reasons of these models on traffic of that shape, a kind and a model."""
     out = WORK / "reasons.json"
     out.unlink(missing_ok=True)
-    run(TELLTALE, "eval", *models(), "--seed", REASONS_SEED, "--days", "3", "--customers", "800", "--reasons", out)
+    run(TELLTALE, "eval", *arguments, "--seed", REASONS_SEED, "--reasons", out)
     found: dict[str, dict[str, float]] = json.loads(out.read_text(encoding="utf-8"))
     if not found:
         raise ValueError("no alert")
