@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::bundle::{Failure, Model};
 use crate::calibration::CalibrationTable;
 use crate::profile::Profile;
-use crate::repository::{FeatureIndex, ModelPolicy, Repository, load};
+use crate::repository::{Author, FeatureIndex, ModelPolicy, Repository, load};
 use crate::slot::{Loaded, Slot, Standing, Trial, share};
 use crate::state::State;
 use crate::trust::Signer;
@@ -223,6 +223,16 @@ impl Loader {
         known.iter().map(status).collect()
     }
 
+    /// Removes a version that plays no part from the repository, and forgets it.
+    ///
+    /// # Errors
+    /// As [`Repository::remove`].
+    pub fn remove(&self, model: &str, version: u32, author: &Author) -> Result<(), ModelError> {
+        self.repository.remove(model, version, author)?;
+        self.known.lock().remove(&(Arc::from(model), version));
+        Ok(())
+    }
+
     /// Loads a version to see whether it can be used; what it holds is given back at once. Its files are read again even where it is in
     /// memory. Returns who signed it, which its status says from then on.
     ///
@@ -369,6 +379,9 @@ impl Known {
     fn pass(&mut self, next: State) {
         if self.state != next && self.state.may_become(next) {
             self.state = next;
+        }
+        if self.state == State::Unloaded {
+            (self.model, self.shipped, self.profile) = (Weak::new(), None, None);
         }
     }
 }

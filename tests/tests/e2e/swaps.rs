@@ -34,19 +34,21 @@ const WARM: u64 = 3;
 const BOUNDS: &str =
     "await_labels = 1000\n[idempotency]\ntransactions = 1024\nearly_outcomes = 100\n[names]\nmax_mb = 1\n[endpoints]\nlearn = \"off\"\n";
 
-/// Three versions of the shipped forest, the first in force.
+/// The shipped models, three versions of the forest among them, the first in force.
 fn repository(folder: &Path) -> PathBuf {
     let root = folder.join("models");
-    let from = shipped_models().unwrap().join(MODEL).join("versions/1");
-    for version in 1..=3 {
-        let to = root.join(format!("{MODEL}/versions/{version}"));
-        std::fs::create_dir_all(&to).unwrap();
-        for entry in std::fs::read_dir(&from).unwrap() {
-            let path = entry.unwrap().path();
-            std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    for (model, versions) in [(MODEL, 3), ("abuse", 1)] {
+        let from = shipped_models().unwrap().join(model).join("versions/1");
+        for version in 1..=versions {
+            let to = root.join(format!("{model}/versions/{version}"));
+            std::fs::create_dir_all(&to).unwrap();
+            for entry in std::fs::read_dir(&from).unwrap() {
+                let path = entry.unwrap().path();
+                std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+            }
         }
+        std::fs::write(root.join(format!("{model}/policy.toml")), "[aliases]\nchampion = 1\n").unwrap();
     }
-    std::fs::write(root.join(format!("{MODEL}/policy.toml")), "[aliases]\nchampion = 1\n").unwrap();
     std::fs::create_dir_all(root.join("inbox")).unwrap();
     root
 }

@@ -128,7 +128,7 @@ impl v1::models_server::Models for ModelsApi {
         let (caller, asked) = opened(request);
         let asker = asker(caller, asked.reason).map_err(|error| self.0.refuse(error))?;
         let removed = self.ask(move |service| {
-            loader(service)?.repository().remove(&asked.model, asked.version, &asker.author(service))?;
+            loader(service)?.remove(&asked.model, asked.version, &asker.author(service))?;
             change::audit(service, &asker, "remove", &format!("{}:{}", asked.model, asked.version));
             Ok(v1::RemoveModelResponse {})
         });
