@@ -86,7 +86,10 @@ async fn every_hostile_model_is_stopped_by_its_own_guard_and_no_call_fails() {
     let mut traffic = Traffic::new(81, 50);
     paced(&client, &mut traffic, |calls| calls < 500).await;
     let (mut calm, mut dropped) = (Vec::new(), Vec::new());
-    let all: Vec<&str> = expected.keys().map(String::as_str).chain(["harmless.onnx"]).collect();
+    // More than once where the 99th percentiles are to be told apart.
+    let rounds = std::env::var("TELLTALE_ROUNDS").map_or(1, |rounds| rounds.parse().unwrap());
+    let again = std::iter::repeat_n(expected.keys().map(String::as_str), rounds).flatten();
+    let all: Vec<&str> = again.chain(["harmless.onnx"]).collect();
     // Turn about: what else the machine does meanwhile falls on both alike.
     for some in all.chunks(10) {
         for name in some {
