@@ -23,7 +23,6 @@ use parking_lot::Mutex;
 use crate::score::Lane;
 use process::Process;
 use protocol::{Answer, Request};
-use until::Wait;
 
 pub use protocol::Spec;
 
@@ -131,7 +130,7 @@ impl Contained {
     /// Why there are none.
     pub fn scores(&self, matrix: Vec<f32>, rows: usize, lane: Lane) -> Result<Vec<f64>, String> {
         let deadline = self.inner.containment.deadlines.row * u32::try_from(rows.div_ceil(16)).unwrap_or(1).max(1);
-        self.within(|_| Wait::For(deadline), (matrix, rows), lane).map_err(Unanswered::why)
+        self.within(deadline, (matrix, rows), lane).map_err(Unanswered::why)
     }
 
     /// The same for whoever has time: each row has what a row alone has.
@@ -139,11 +138,10 @@ impl Contained {
     /// # Errors
     /// Why there are none, and whether that cost the worker.
     pub(crate) fn unhurried(&self, matrix: Vec<f32>, rows: usize, lane: Lane) -> Result<Vec<f64>, Unanswered> {
-        let deadline = self.inner.containment.deadlines.row * u32::try_from(rows).unwrap_or(1).max(1);
-        self.within(|worker| worker.patiently(deadline), (matrix, rows), lane)
+        self.within(self.inner.containment.deadlines.row * u32::try_from(rows).unwrap_or(1).max(1), (matrix, rows), lane)
     }
 
-    fn within(&self, wait: impl FnOnce(&Process) -> Wait, (matrix, rows): (Vec<f32>, usize), lane: Lane) -> Result<Vec<f64>, Unanswered> {
+    fn within(&self, deadline: Duration, (matrix, rows): (Vec<f32>, usize), lane: Lane) -> Result<Vec<f64>, Unanswered> {
         let lost = |why: &str| Unanswered::Lost(why.to_string());
         let place = self.workers.get(place(lane, self.asked, self.workers.len())).ok_or_else(|| lost("no lane"))?;
         let mut place = place.lock();
@@ -152,8 +150,7 @@ impl Contained {
         }
         let worker = place.as_mut().ok_or_else(|| lost("its worker is being replaced"))?;
         let count = u32::try_from(rows).map_err(|_| lost("too many rows"))?;
-        let wait = wait(worker);
-        match worker.ask(&Request::Score(count, matrix), wait) {
+        match worker.ask(&Request::Score(count, matrix), deadline) {
             Ok(Answer::Scores(scores)) if scores.len() == rows => Ok(scores),
             Ok(Answer::Refused(why)) => Err(Unanswered::Refused(why)),
             Ok(_) => Err(Unanswered::Lost(self.inner.lose(&mut place, "what its worker sent is no answer".to_string()))),
@@ -167,8 +164,7 @@ impl Inner {
     fn worker(&self) -> Result<Process, String> {
         let mut worker = Process::start(&self.containment, &self.library)?;
         let load = Request::Load(self.spec.clone(), self.bytes.clone());
-        let wait = worker.patiently(self.containment.deadlines.load);
-        match worker.ask(&load, wait) {
+        match worker.ask(&load, self.containment.deadlines.load) {
             Ok(Answer::Ready) => Ok(worker),
             Ok(Answer::Refused(why)) => Err(why),
             Ok(Answer::Scores(_)) => Err("what its worker sent is no answer".to_string()),

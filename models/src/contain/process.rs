@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::protocol::{Answer, Request};
-use super::until::{Wait, exchange};
+use super::until::exchange;
 use super::{Containment, Deadlines};
 
 /// How often the end of a process is looked for, and how many times before it is killed.
@@ -43,35 +43,26 @@ impl Process {
         drop(command);
         let mut process = Self { child, socket: ours };
         let start = containment.deadlines.start;
-        match exchange(&process.socket, None, process.patiently(start)) {
+        match exchange(&process.socket, None, start) {
             Ok(Answer::Ready) => Ok(process),
             Ok(_) => Err("a worker began with something else than that it is ready".to_string()),
             Err(error) => Err(format!("a worker did not become ready: {}", process.words(&error, start))),
         }
     }
 
-    /// Asks and waits for the answer. After an error the process must not be asked again.
+    /// Asks and waits for the answer, at most that long. After an error the process must not be asked again.
     ///
     /// # Errors
     /// What ended the wait, in words.
-    pub fn ask(&mut self, request: &Request, wait: Wait) -> Result<Answer, String> {
-        exchange(&self.socket, Some(request), wait).map_err(|error| self.words(&error, wait.deadline()))
-    }
-
-    /// A wait that does not hold against this process what it stands in line for a processor.
-    pub fn patiently(&self, deadline: Duration) -> Wait {
-        self.pid().map_or(Wait::For(deadline), |pid| Wait::Patiently(deadline, pid))
-    }
-
-    fn pid(&self) -> Option<Pid> {
-        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+    pub fn ask(&mut self, request: &Request, deadline: Duration) -> Result<Answer, String> {
+        exchange(&self.socket, Some(request), deadline).map_err(|error| self.words(&error, deadline))
     }
 
     /// Tells it to end, without waiting for that.
     pub fn terminate(&mut self) {
         // The number of a process that was waited for may be another's by now.
         let alive = matches!(self.child.try_wait(), Ok(None));
-        if let Some(pid) = self.pid().filter(|_| alive) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).filter(|_| alive) {
             kill_process(pid, Signal::TERM).ok();
         }
     }

@@ -1,7 +1,7 @@
 //! `inbox/` of the repository: a bare `.onnx` is picked up once it is complete, judged, probed, published and put in shadow; what is not
 //! taken goes to `.quarantine/` with the reason beside it. `x.onnx.sig` is the signature of `x.onnx`.
 //!
-//! Runs on a thread of its own, when no other wants the processor: a model that takes its time holds up nothing.
+//! Runs on a thread of its own: a model that takes its time holds up nothing.
 
 mod files;
 mod patience;
@@ -14,7 +14,7 @@ use telltale_models::repository::{AuditLine, Draft, ModelPolicy, Origin, Step};
 use telltale_models::trust::{MOST_BYTES, Signature};
 use telltale_models::{Loader, ModelError};
 
-use super::{Asker, LOOK, change, give_way, loader};
+use super::{Asker, LOOK, change, loader, yield_to_scoring};
 use crate::server::Service;
 use crate::server::errors::CallError;
 use files::{Found, Stamp};
@@ -30,7 +30,7 @@ enum Taken {
 
 /// Looks at the inbox until the server drains.
 pub fn run(service: &Weak<Service>) {
-    give_way();
+    yield_to_scoring(10);
     let (mut patience, mut recovered) = (Patience::default(), false);
     loop {
         std::thread::sleep(LOOK);

@@ -21,7 +21,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use telltale_models::Loader;
 use telltale_models::repository::Author;
-use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id};
 
 use super::Service;
 use super::api::present;
@@ -139,15 +138,6 @@ fn run(service: &Weak<Service>, jobs: &Receiver<Job>) {
             follow.look(&service);
             next = present() + LOOK;
         }
-    }
-}
-
-/// Lets this thread, and the workers that it starts, run only where nothing else wants the processor. A thread of scoring that wakes up does
-/// not wait for the end of their turn, as it may beside one that is merely nice.
-pub fn give_way() {
-    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-    if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle) {
-        tracing::warn!(?error, "a thread that should give way to scoring keeps its priority");
     }
 }
 
