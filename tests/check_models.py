@@ -60,8 +60,9 @@ def swaps() -> Iterator[Figure]:
 
 def hostile() -> Iterator[Figure]:
     """The corpus of hostile models against a running server."""
-    os.environ["TELLTALE_ROUNDS"] = "3"
+    os.environ["TELLTALE_ROUNDS"] = "5"
     found = read("hostile.json", "^models::every_hostile_model")
+    del os.environ["TELLTALE_ROUNDS"]
     many = found["files"] >= LEAST_FILES and found["guards"] >= LEAST_CLASSES
     value = f"{found['files']} by {found['guards']} guards"
     yield Figure("hostile models stopped, each by its own guard; no call failed", value, "≥ 40 in ≥ 12 classes, all", many)

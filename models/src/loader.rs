@@ -223,13 +223,17 @@ impl Loader {
         known.iter().map(status).collect()
     }
 
-    /// Removes a version that plays no part from the repository, and forgets it.
+    /// Removes a version that plays no part from the repository, and forgets it once it has left memory.
     ///
     /// # Errors
     /// As [`Repository::remove`].
     pub fn remove(&self, model: &str, version: u32, author: &Author) -> Result<(), ModelError> {
         self.repository.remove(model, version, author)?;
-        self.known.lock().remove(&(Arc::from(model), version));
+        let (mut known, key) = (self.known.lock(), (Arc::from(model), version));
+        // What somebody still holds counts for what is in memory.
+        if known.get(&key).is_some_and(|known| known.model.strong_count() == 0) {
+            known.remove(&key);
+        }
         Ok(())
     }
 

@@ -52,7 +52,7 @@ fn p_values_of_fresh_traffic_are_uniform_and_the_tail_is_right() {
     assert!((5e-8..5e-6).contains(&p), "{p}");
 }
 
-/// Scores that cannot exceed 1, as a forest's: what lies above all of the sample has no smaller p-value than it should, and falls on.
+/// Scores that cannot exceed 1, as a forest's: what lies above all of the sample has no smaller p-value than it should, and the value falls on.
 #[test]
 fn a_bounded_sample_tells_scores_beyond_it_apart() {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(5);
@@ -60,7 +60,8 @@ fn a_bounded_sample_tells_scores_beyond_it_apart() {
     let table = conformal(&(0..11_000).map(|_| bounded()).collect::<Vec<_>>()).unwrap();
     let beyond: Vec<f64> = (0..=15).map(|step| table.value(0.65 + 0.01 * f64::from(step))).collect();
     assert!(beyond.windows(2).all(|pair| pair[1] < 0.9 * pair[0]), "{beyond:?}");
-    assert!((1e-6..1e-3).contains(&beyond[0]), "nothing of 11,000 is beyond: {beyond:?}");
+    // Nothing of 11,000 is beyond; an exponential tail is careful, here by a factor of twelve.
+    assert!((1e-5..1e-2).contains(&beyond[0]), "{beyond:?}");
 }
 
 #[test]

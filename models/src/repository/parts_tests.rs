@@ -139,6 +139,13 @@ fn a_version_passes_through_its_states_and_leaves_memory() {
     std::fs::remove_file(folder.path().join("odd/versions/3/golden.parquet")).unwrap();
     assert!(loader.verify("odd", 3).is_err());
     assert_eq!(state(3), Some(State::Failed));
+    // A removed version is forgotten; one that plays a part is not removed.
+    for version in [2, 3] {
+        loader.remove("odd", version, &author()).unwrap();
+        assert_eq!(state(version), None);
+    }
+    assert!(loader.remove("odd", 1, &author()).is_err());
+    assert_eq!(state(1), Some(State::Champion));
 }
 
 #[test]

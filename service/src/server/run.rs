@@ -221,6 +221,9 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
     let router = server(&tls)?.layer(access.clone()).add_service(Scorer::new(&service));
     let router = router.add_service(v1::decisions_server::DecisionsServer::new(api.clone()));
     let router = router.add_optional_service(Inference::start(&service).map_err(data)?);
+    // Before the first transaction: what watches misses none.
+    Models::start(&service).map_err(data)?;
+    templates::start(&service).map_err(data)?;
     let scoring = scoring.open("scoring.listen", &config.scoring.listen)?;
     listeners.push(serve_grpc(scoring, router.add_service(health_service.clone()).add_service(reflect), &stop));
     let reflect = reflection().map_err(|error| ServeError::Task(error.to_string()))?;
@@ -229,8 +232,6 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
     let models = v1::models_server::ModelsServer::new(ModelsApi(Arc::clone(&service))).max_decoding_message_size(MODEL_BYTES);
     let router = router.add_service(models);
     let router = router.add_service(v1::templates_server::TemplatesServer::new(TemplatesApi(Arc::clone(&service))));
-    Models::start(&service).map_err(data)?;
-    templates::start(&service).map_err(data)?;
     let admin = admin.open("admin.listen", &config.admin.listen)?;
     listeners.push(serve_grpc(admin, router.add_service(health_service).add_service(reflect), &stop));
 

@@ -86,13 +86,10 @@ async fn every_hostile_model_is_stopped_by_its_own_guard_and_no_call_fails() {
     let mut traffic = Traffic::new(81, 50);
     paced(&client, &mut traffic, |calls| calls < 500).await;
     let (mut calm, mut dropped) = (Vec::new(), Vec::new());
-    // More than once where the 99th percentiles are to be told apart.
-    let rounds = std::env::var("TELLTALE_ROUNDS").map_or(1, |rounds| rounds.parse().unwrap());
-    let again = std::iter::repeat_n(expected.keys().map(String::as_str), rounds).flatten();
-    let all: Vec<&str> = again.chain(["harmless.onnx"]).collect();
-    // Turn about: what else the machine does meanwhile falls on both alike.
-    for some in all.chunks(10) {
-        for name in some {
+    // More than once where the 99th percentiles are to be told apart, turn about: what else the machine does meanwhile falls on both alike.
+    let rounds: usize = std::env::var("TELLTALE_ROUNDS").map_or(1, |rounds| rounds.parse().unwrap());
+    for _ in 0..rounds {
+        for name in expected.keys() {
             // A signature before its file: a file without one is taken as it is.
             let beside = format!("{name}.sig");
             if files.join(&beside).exists() {
@@ -100,7 +97,7 @@ async fn every_hostile_model_is_stopped_by_its_own_guard_and_no_call_fails() {
             }
             std::fs::copy(files.join(name), inbox.join(name)).unwrap();
         }
-        let end = tokio::time::Instant::now() + Duration::from_secs(120);
+        let end = tokio::time::Instant::now() + Duration::from_secs(240);
         let under = paced(&client, &mut traffic, |_| {
             assert!(tokio::time::Instant::now() < end, "still there: {:?}", names(&inbox));
             names(&inbox).iter().any(|name| name.ends_with(".onnx"))
@@ -109,6 +106,7 @@ async fn every_hostile_model_is_stopped_by_its_own_guard_and_no_call_fails() {
         calm.extend(paced(&client, &mut traffic, |calls| calls < under.len()).await);
         dropped.extend(under);
     }
+    std::fs::copy(files.join("harmless.onnx"), inbox.join("harmless.onnx")).unwrap();
     let guards = expected.values().collect::<std::collections::BTreeSet<_>>().len();
     let (calls, calm, dropped) = (dropped.len(), p99(calm), p99(dropped));
     let figures = serde_json::json!({
@@ -119,11 +117,11 @@ async fn every_hostile_model_is_stopped_by_its_own_guard_and_no_call_fails() {
     let mut wrong = Vec::new();
     for (file, guard) in &expected {
         let stem = file.trim_end_matches(".onnx");
-        let reason = names(&quarantine).into_iter().find(|name| name.ends_with(&format!("{stem}.reason.txt")));
-        let reason = reason.map(|name| std::fs::read_to_string(quarantine.join(name)).unwrap());
-        match reason {
-            Some(text) if text.starts_with(&format!("{guard}: ")) => {}
-            other => wrong.push(format!("{file}: {guard} expected, {other:?}")),
+        let reasons = names(&quarantine).into_iter().filter(|name| name.ends_with(&format!("{stem}.reason.txt")));
+        let reasons: Vec<String> = reasons.map(|name| std::fs::read_to_string(quarantine.join(name)).unwrap()).collect();
+        let own = reasons.iter().filter(|text| text.starts_with(&format!("{guard}: "))).count();
+        if own != reasons.len() || own != rounds {
+            wrong.push(format!("{file}: {guard} expected {rounds} times, {reasons:?}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -1,10 +1,16 @@
 //! New champions are compared with the version before them for a while: which model still is, and for how many transactions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use telltale_models::repository::{AuditLine, Step};
+
+use crate::server::Service;
 
 /// Transactions for which a new champion is compared with the version before it.
 const TRANSACTIONS: u64 = 20_000;
+/// A champion that was promoted longer ago than this is not new at a restart, microseconds.
+const NEW_US: i64 = 3_600_000_000;
 
 /// A model as a bundle has it.
 #[derive(Clone, Debug)]
@@ -57,6 +63,15 @@ impl Probation {
     pub fn is_over(&self) -> bool {
         self.0.values().all(|(_, left)| *left == 0)
     }
+}
+
+/// Models whose champion was put in force a short while before this start.
+pub fn newly_promoted(service: &Service) -> BTreeSet<String> {
+    let Ok(loader) = super::loader(service) else { return BTreeSet::new() };
+    let audit = loader.repository().audit().inspect_err(|error| tracing::warn!(%error, "the repository's audit cannot be read"));
+    let now = service.engine.clock().now().micros();
+    let promoted = |line: &AuditLine| line.what == Step::Promote(0).name() && now - line.time_us < NEW_US;
+    audit.unwrap_or_default().into_iter().filter(promoted).map(|line| line.model).collect()
 }
 
 #[cfg(test)]

@@ -15,7 +15,6 @@ use telltale_features::store::Store;
 use telltale_features::time::Timestamp;
 use telltale_features::vector::FeatureVector;
 use telltale_models::half_space::Windows;
-use telltale_models::repository::{AuditLine, Step};
 use telltale_models::{BATCH, Bundle, Calibrator, ModelScore, Rival, Role, Scores};
 use telltale_policy::Ensemble;
 
@@ -23,7 +22,7 @@ use super::compare::{Comparison, Pair};
 use super::drift::Drift;
 use super::guard::{Window, differs};
 use super::labels::Labels;
-use super::probation::{Probation, Reign};
+use super::probation::{Probation, Reign, newly_promoted};
 use super::{change, yield_to_scoring};
 use crate::config::Models;
 use crate::in_force::InForce;
@@ -32,8 +31,6 @@ use crate::server::Service;
 
 /// Transactions that may wait.
 const QUEUE: usize = 1_024;
-/// A champion that was promoted longer ago than this is not new at a restart, microseconds.
-const NEW_US: i64 = 3_600_000_000;
 /// How often an idle thread looks whether the server is still there.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -261,15 +258,6 @@ pub fn run(service: &Weak<Service>) {
             batch(&service, together);
         }
     }
-}
-
-/// Models whose champion was put in force a short while before this start.
-fn newly_promoted(service: &Service) -> BTreeSet<String> {
-    let Ok(loader) = super::loader(service) else { return BTreeSet::new() };
-    let audit = loader.repository().audit().inspect_err(|error| tracing::warn!(%error, "the repository's audit cannot be read"));
-    let now = service.engine.clock().now().micros();
-    let promoted = |line: &AuditLine| line.what == Step::Promote(0).name() && now - line.time_us < NEW_US;
-    audit.unwrap_or_default().into_iter().filter(promoted).map(|line| line.model).collect()
 }
 
 /// Transactions that were answered with the same models: each version scores them in one run.
