@@ -155,20 +155,13 @@ def bench() -> Iterator[Figure]:
 def fitted() -> list[str | Path]:
     """Arguments that name one model of each other native kind, fitted to the traffic that the shipped ones were fitted to."""
     settings = tomllib.loads((ROOT / "training" / "config.toml").read_text(encoding="utf-8"))
-    world, folder = settings["simulate"], WORK / "kinds"
+    folder = WORK / "kinds"
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    traffic, features = folder / "traffic.ndjson", folder / "features.parquet"
-    shape = ("--days", str(world["days"]), "--customers", str(world["customers"]), "--campaigns", str(world["campaigns"]))
-    run(TELLTALE, "simulate", "--seed", str(world["seed"]), *shape, "--intensity", "all", "--variants", "train", "--out", traffic)
-    # Without the shipped models, which stand beside: features need none.
-    (folder / "none").mkdir()
-    run(TELLTALE, "replay", traffic, "--mode", "off", "--features", features, "--models", folder / "none")
-    traffic.unlink()
-    exclude = ",".join(settings["features"]["exclude"])
+    run("env", f"TELLTALE_WORK={folder}", ROOT / "training" / "train.sh", folder / "shipped")
+    exclude, features, beside = ",".join(settings["features"]["exclude"]), folder / "features.parquet", folder / "beside"
     for kind in KINDS_BESIDE:
-        run(TELLTALE, "train", "--kind", kind, "--features", features, "--repository", folder / "models", "--exclude", exclude)
-    return ["--models", folder / "models", "--shipped-calibration"]
+        run(TELLTALE, "train", "--kind", kind, "--features", features, "--repository", beside, "--exclude", exclude)
+    return ["--models", beside, "--shipped-calibration"]
 
 
 def reasons() -> Iterator[Figure]:

@@ -69,6 +69,8 @@ struct Known {
     shipped: Option<Arc<CalibrationTable>>,
     profile: Option<Arc<Profile>>,
     bytes: u64,
+    /// Whether it is gone from the repository: forgotten once it has left memory.
+    removed: bool,
 }
 
 /// Loads versions and gives them their parts.
@@ -191,7 +193,9 @@ impl Loader {
                 parts.insert((loaded.name.clone(), loaded.version), state);
             }
         }
-        for (key, known) in self.known.lock().iter_mut() {
+        let mut known = self.known.lock();
+        forget(&mut known);
+        for (key, known) in known.iter_mut() {
             let next = match parts.get(key) {
                 Some(part) => *part,
                 None if known.model.strong_count() > 0 => State::Draining,
@@ -208,6 +212,7 @@ impl Loader {
     /// Where every version that was ever touched stands.
     pub fn statuses(&self) -> Vec<Status> {
         let mut known = self.known.lock();
+        forget(&mut known);
         for known in known.values_mut() {
             if known.state == State::Draining && known.model.strong_count() == 0 {
                 known.pass(State::Unloaded);
@@ -229,11 +234,9 @@ impl Loader {
     /// As [`Repository::remove`].
     pub fn remove(&self, model: &str, version: u32, author: &Author) -> Result<(), ModelError> {
         self.repository.remove(model, version, author)?;
-        let (mut known, key) = (self.known.lock(), (Arc::from(model), version));
-        // What somebody still holds counts for what is in memory.
-        if known.get(&key).is_some_and(|known| known.model.strong_count() == 0) {
-            known.remove(&key);
-        }
+        let mut known = self.known.lock();
+        known.get_mut(&(Arc::from(model), version)).into_iter().for_each(|known| known.removed = true);
+        forget(&mut known);
         Ok(())
     }
 
@@ -366,6 +369,7 @@ impl Loader {
             shipped: None,
             profile: None,
             bytes: 0,
+            removed: false,
         });
         if state == State::Staged && !matches!(entry.state, State::Failed | State::Unloaded) {
             entry.state = State::Staged;
@@ -376,6 +380,11 @@ impl Loader {
         entry.pass(state);
         entry.reason = reason;
     }
+}
+
+/// Forgets what was removed and is in memory no more: what somebody still holds counts for what is in memory.
+fn forget(known: &mut BTreeMap<(Arc<str>, u32), Known>) {
+    known.retain(|_, known| !known.removed || known.model.strong_count() > 0);
 }
 
 impl Known {

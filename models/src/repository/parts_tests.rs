@@ -139,11 +139,17 @@ fn a_version_passes_through_its_states_and_leaves_memory() {
     std::fs::remove_file(folder.path().join("odd/versions/3/golden.parquet")).unwrap();
     assert!(loader.verify("odd", 3).is_err());
     assert_eq!(state(3), Some(State::Failed));
-    // A removed version is forgotten; one that plays a part is not removed.
-    for version in [2, 3] {
+    // A removed version is forgotten once nobody holds it; one that plays a part is not removed.
+    let policy = loader.repository().step("odd", Step::Shadow(2, true), &author()).unwrap();
+    let held = loader.apply(&third, "odd", &loader.state_of("odd", policy).unwrap()).unwrap();
+    loader.repository().step("odd", Step::Shadow(2, false), &author()).unwrap();
+    loader.settle(&third);
+    for (version, after) in [(2, Some(State::Draining)), (3, None)] {
         loader.remove("odd", version, &author()).unwrap();
-        assert_eq!(state(version), None);
+        assert_eq!(state(version), after);
     }
+    drop(held);
+    assert_eq!(state(2), None);
     assert!(loader.remove("odd", 1, &author()).is_err());
     assert_eq!(state(1), Some(State::Champion));
 }

@@ -75,7 +75,7 @@ impl Models {
         Self { jobs, waiting: Mutex::new(Some(waiting)), shadows: Shadows::new(engine, config, drift) }
     }
 
-    /// Starts the threads. They end soon after the service begins to drain.
+    /// Takes note of the models in force, then starts the threads. They end soon after the service begins to drain.
     ///
     /// # Errors
     /// When the system gives no thread.
