@@ -123,7 +123,7 @@ impl Config {
             }
         }
         self.check_redis(path)?;
-        let ranges: [(&'static str, u64, std::ops::RangeInclusive<u64>, &'static str); 16] = [
+        let ranges: [(&'static str, u64, std::ops::RangeInclusive<u64>, &'static str); 17] = [
             ("scoring.max_concurrent", self.scoring.max_concurrent as u64, 1..=1_000_000, "1 to 1,000,000"),
             ("scoring.deadline_ms", self.scoring.deadline_ms, 1..=60_000, "1 to 60,000"),
             ("scoring.drain_ms", self.scoring.drain_ms, 0..=600_000, "0 to 600,000"),
@@ -133,6 +133,7 @@ impl Config {
             ("models.max_mb", self.models.max_mb, 1..=1 << 20, "1 to 1,048,576"),
             ("models.worker_mb", self.models.worker_mb, 64..=1 << 20, "64 to 1,048,576"),
             ("models.deadline_ms", self.models.deadline_ms, 1..=10_000, "1 to 10,000"),
+            ("models.repository_seconds", self.models.repository_seconds, 1..=86_400, "1 to 86,400"),
             ("models.drift_minutes", self.models.drift_minutes, 6..=525_600, "6 to 525,600"),
             ("models.drift_one_in", self.models.drift_one_in, 1..=1_000_000, "1 to 1,000,000"),
             ("journal.file_mb", self.journal.file_mb, 1..=4_096, "1 to 4,096"),
@@ -160,6 +161,9 @@ impl Config {
         }
         if !(0.001..=1.0).contains(&self.endpoints.client_share) {
             return refuse("endpoints.client_share", self.endpoints.client_share.to_string(), "0.001 to 1");
+        }
+        if let (Some(url), Some(_)) = (&self.models.repository, &self.models.path) {
+            return refuse("models.repository", url.clone(), "either `path` or `repository`, not both");
         }
         if !["foreign", "all", "none"].contains(&self.models.contain.as_str()) {
             return refuse("models.contain", self.models.contain.clone(), "foreign, all, none");
