@@ -127,6 +127,14 @@ impl Files {
         self.text.as_bytes()
     }
 
+    /// Names and bytes of all files, the manifest last.
+    pub fn into_parts(self) -> Vec<(String, Vec<u8>)> {
+        let mut files: Vec<_> = self.bytes.into_iter().collect();
+        files.sort();
+        files.push(("manifest.toml".to_owned(), self.text.into_bytes()));
+        files
+    }
+
     fn model(&self) -> &[u8] {
         self.bytes.get(self.manifest.kind.file()).map(Vec::as_slice).unwrap_or_default()
     }

@@ -4,6 +4,7 @@
 //! report; `<model>/site/<version>/<digest>.json` a calibration of this site and `current` the digest in force. Everything is written aside
 //! and renamed into place. A version is never changed; what is done to it stands in `audit.ndjson`.
 
+mod adopt;
 mod audit;
 pub(crate) mod load;
 mod manifest;

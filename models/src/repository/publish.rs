@@ -238,7 +238,7 @@ impl Repository {
     }
 
     /// Holds the model against other processes and threads that would change it; released when dropped.
-    fn alone(&self, model: &str) -> Result<File, ModelError> {
+    pub(super) fn alone(&self, model: &str) -> Result<File, ModelError> {
         let folder = self.folder(model)?;
         if !folder.is_dir() {
             return Err(ModelError::Absent { what: format!("model `{model}`"), repository: self.root.clone() });
@@ -278,7 +278,7 @@ fn stage(staging: &Path, mut draft: Draft) -> Result<(), ModelError> {
 }
 
 /// Makes a file or folder durable.
-fn sync(path: &Path) -> Result<(), ModelError> {
+pub(super) fn sync(path: &Path) -> Result<(), ModelError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(ModelError::io("make durable", path))
 }
 

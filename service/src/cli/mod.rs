@@ -149,7 +149,7 @@ impl ConfigArgs {
         match &self.models {
             Some(path) if path == Path::new("none") => config.models.path = None,
             Some(path) => config.models.path = Some(path.clone()),
-            None if config.models.path.is_none() => {
+            None if config.models.path.is_none() && config.models.repository.is_none() => {
                 config.models.path = Some(PathBuf::from("models/default")).filter(|path| path.is_dir());
             }
             None => {}

@@ -229,7 +229,7 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
     let models = v1::models_server::ModelsServer::new(ModelsApi(Arc::clone(&service))).max_decoding_message_size(MODEL_BYTES);
     let router = router.add_service(models);
     let router = router.add_service(v1::templates_server::TemplatesServer::new(TemplatesApi(Arc::clone(&service))));
-    Models::start(&service).map_err(data)?;
+    Models::start(&service, &config).map_err(data)?;
     templates::start(&service).map_err(data)?;
     let admin = admin.open("admin.listen", &config.admin.listen)?;
     listeners.push(serve_grpc(admin, router.add_service(health_service).add_service(reflect), &stop));
