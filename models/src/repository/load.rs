@@ -9,7 +9,7 @@ use std::sync::Arc;
 use telltale_features::schema::Schema;
 use telltale_features::vector::FeatureId;
 
-use super::manifest::{CALIBRATION, GOLDEN, Kind, Manifest, PROFILE};
+use super::manifest::{CALIBRATION, GOLDEN, Kind, MANIFEST, Manifest, PROFILE};
 use crate::bundle::{Engine, Input, Model};
 use crate::calibration::CalibrationTable;
 use crate::contain::{Contained, Spec};
@@ -131,7 +131,7 @@ impl Files {
     pub fn into_parts(self) -> Vec<(String, Vec<u8>)> {
         let mut files: Vec<_> = self.bytes.into_iter().collect();
         files.sort();
-        files.push(("manifest.toml".to_owned(), self.text.into_bytes()));
+        files.push((MANIFEST.to_owned(), self.text.into_bytes()));
         files
     }
 

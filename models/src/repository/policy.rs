@@ -118,8 +118,11 @@ impl ModelPolicy {
         Self::parse(path, &text)
     }
 
-    /// Checks the text of a policy that is or will be there.
-    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, ModelError> {
+    /// Checks the text of a policy, which was read there.
+    ///
+    /// # Errors
+    /// [`ModelError::Invalid`] with what is wrong.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ModelError> {
         let policy: Self = toml::from_str(text).map_err(|error| ModelError::invalid(path, error.to_string()))?;
         policy.check().map_err(|problem| ModelError::invalid(path, problem))?;
         Ok(policy)

@@ -78,7 +78,9 @@ impl Repository {
         if !policy.exists() {
             store(&policy, ModelPolicy::default().to_toml()?.as_bytes())?;
         }
-        let number = 1 + self.highest(model)?;
+        // A version that came from elsewhere may have the greatest number that there is.
+        let number =
+            self.highest(model)?.checked_add(1).ok_or_else(|| ModelError::Data(format!("`{model}` has no free version number")))?;
         self.keep_highest(model, number)?;
         let place = versions.join(number.to_string());
         fs::rename(&staging, &place).map_err(ModelError::io("rename into place", &place))?;

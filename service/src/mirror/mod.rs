@@ -2,17 +2,49 @@
 //!
 //! The rest of the program knows only the folder. Object stores are a feature of the build; without it an address is a clear error.
 
+#[cfg(not(feature = "object-store"))]
+mod absent;
 #[cfg(feature = "object-store")]
-mod store;
+mod objects;
+#[cfg(feature = "object-store")]
+mod pull;
+#[cfg(feature = "object-store")]
+mod push;
+#[cfg(feature = "object-store")]
+mod seen;
 #[cfg(all(test, feature = "object-store"))]
-mod tests;
+pub(crate) mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use telltale_models::{ModelError, Repository};
 
 use crate::config::Config;
 
+#[cfg(not(feature = "object-store"))]
+use absent::pull_within;
+#[cfg(not(feature = "object-store"))]
+pub use absent::{pull, push};
 #[cfg(feature = "object-store")]
-pub use store::Mirror;
+use pull::pull_within;
+#[cfg(feature = "object-store")]
+pub use pull::{Mirror, pull};
+#[cfg(feature = "object-store")]
+pub use push::push;
+
+/// How long a start waits for a store when there is something here that can serve, seconds.
+const START_SECONDS: u64 = 10;
+
+/// What one look at a store found, in words.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Pulled {
+    /// What was brought.
+    pub brought: Vec<String>,
+    /// What is not complete there yet.
+    pub waiting: Vec<String>,
+    /// What is wrong there, and why; each fails alone.
+    pub refused: Vec<String>,
+}
 
 /// Why a repository in an object store cannot be followed or changed.
 #[derive(Debug, thiserror::Error)]
@@ -24,9 +56,7 @@ pub enum MirrorError {
     )]
     NotBuilt(String),
     /// The address or the options are wrong.
-    #[error(
-        "`{url}`: {problem}; allowed: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, https://host/prefix, file:///folder"
-    )]
+    #[error("`{url}`: {problem}; allowed: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, file:///folder")]
     Address {
         /// What was given.
         url: String,
@@ -41,9 +71,15 @@ pub enum MirrorError {
         /// What the store said.
         problem: String,
     },
+    /// Another process brings models into the same folder.
+    #[error("another process brings models into `{}` at this moment; try again", folder.display())]
+    Busy {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// What stands there, or here, is wrong.
     #[error("{0}")]
-    Model(#[from] telltale_models::ModelError),
+    Model(#[from] ModelError),
 }
 
 /// Where the models of a configuration stand on this machine; a repository in an object store is brought there first. An unreachable store is
@@ -52,90 +88,30 @@ pub enum MirrorError {
 /// # Errors
 /// [`MirrorError`] when there is nothing to serve.
 pub fn folder(config: &Config) -> Result<Option<PathBuf>, MirrorError> {
-    match &config.models.repository {
-        Some(url) => {
-            let folder = config.data.join("models");
-            bring(url, config.models.repository_options.as_deref(), &folder)?;
+    let Some(url) = &config.models.repository else { return Ok(config.models.path.clone()) };
+    let folder = mirrored(config);
+    let known = || Repository::open(&folder).is_ok_and(|known| known.models().is_ok_and(|models| !models.is_empty()));
+    let serves = known();
+    let deadline = serves.then(|| std::time::Duration::from_secs(START_SECONDS));
+    match pull_within(url, config.models.repository_options.as_deref(), &folder, deadline) {
+        Ok(pulled) => {
+            pulled.brought.iter().for_each(|what| tracing::info!(what, "brought from the object store"));
+            pulled.waiting.iter().for_each(|what| tracing::warn!(what, "not complete in the object store yet"));
+            pulled.refused.iter().for_each(|what| tracing::warn!(what, "wrong in the object store"));
+            match pulled.refused.into_iter().next() {
+                Some(problem) if !known() => Err(MirrorError::Model(ModelError::Data(problem))),
+                _ => Ok(Some(folder)),
+            }
+        }
+        Err(error @ (MirrorError::Store { .. } | MirrorError::Busy { .. } | MirrorError::Model(_))) if serves => {
+            tracing::warn!(%error, "the object store could not be looked at; what is here serves");
             Ok(Some(folder))
         }
-        None => Ok(config.models.path.clone()),
+        Err(error) => Err(error),
     }
 }
 
-/// Starts the thread that looks at the object store of a configuration, if it names one.
-///
-/// # Errors
-/// When the system gives no thread.
-#[cfg(feature = "object-store")]
-pub fn start(service: &std::sync::Arc<crate::server::Service>, config: &Config) -> std::io::Result<()> {
-    if config.models.repository.is_some() {
-        let (own, models, folder) = (std::sync::Arc::downgrade(service), config.models.clone(), config.data.join("models"));
-        std::thread::Builder::new().name("mirror".to_owned()).spawn(move || store::follow(&own, &models, &folder))?;
-    }
-    Ok(())
-}
-
-/// Nothing: a configuration that names an object store was refused before.
-///
-/// # Errors
-/// None.
-#[cfg(not(feature = "object-store"))]
-pub fn start(_: &std::sync::Arc<crate::server::Service>, _: &Config) -> std::io::Result<()> {
-    Ok(())
-}
-
-#[cfg(not(feature = "object-store"))]
-fn bring(url: &str, _: Option<&Path>, _: &Path) -> Result<(), MirrorError> {
-    Err(MirrorError::NotBuilt(url.to_owned()))
-}
-
-#[cfg(feature = "object-store")]
-fn bring(url: &str, options: Option<&Path>, folder: &Path) -> Result<(), MirrorError> {
-    let pulled = pull(url, options, folder);
-    let known = telltale_models::Repository::open(folder).is_ok_and(|known| known.models().is_ok_and(|models| !models.is_empty()));
-    match pulled {
-        Err(error @ (MirrorError::Store { .. } | MirrorError::Model(_))) if known => {
-            tracing::warn!(%error, "not all of the object store could be brought; what is here serves");
-            Ok(())
-        }
-        other => other.map(|_| ()),
-    }
-}
-
-/// Brings what is new in a store into a folder, once. Returns what was brought, in words.
-///
-/// # Errors
-/// [`MirrorError`].
-#[cfg(not(feature = "object-store"))]
-pub fn pull(url: &str, _: Option<&Path>, _: &Path) -> Result<Vec<String>, MirrorError> {
-    Err(MirrorError::NotBuilt(url.to_owned()))
-}
-
-/// Brings what is new in a store into a folder, once. Returns what was brought, in words.
-///
-/// # Errors
-/// [`MirrorError`].
-#[cfg(feature = "object-store")]
-pub fn pull(url: &str, options: Option<&Path>, folder: &Path) -> Result<Vec<String>, MirrorError> {
-    let mut mirror = Mirror::open(url, options, folder)?;
-    store::wait(async move || mirror.pull().await)
-}
-
-/// Brings a version of a folder, or only a model's policy, into a store.
-///
-/// # Errors
-/// [`MirrorError`].
-#[cfg(not(feature = "object-store"))]
-pub fn push(url: &str, _: Option<&Path>, _: &Path, _: (&str, Option<u32>)) -> Result<Vec<String>, MirrorError> {
-    Err(MirrorError::NotBuilt(url.to_owned()))
-}
-
-/// Brings a version of a folder, or only a model's policy, into a store.
-///
-/// # Errors
-/// [`MirrorError`].
-#[cfg(feature = "object-store")]
-pub fn push(url: &str, options: Option<&Path>, folder: &Path, (model, version): (&str, Option<u32>)) -> Result<Vec<String>, MirrorError> {
-    let (mut mirror, model) = (Mirror::open(url, options, folder)?, model.to_owned());
-    store::wait(async move || mirror.push(&model, version).await)
+/// The folder that follows a repository in an object store.
+pub fn mirrored(config: &Config) -> PathBuf {
+    config.data.join("models")
 }

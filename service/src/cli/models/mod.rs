@@ -13,7 +13,7 @@ use telltale_models::repository::Step;
 
 use super::{ConfigArgs, Shape};
 use crate::error::CommandError;
-use crate::mirror::{self, MirrorError};
+use crate::mirror::{self, MirrorError, Pulled};
 
 /// Arguments of `telltale models`.
 #[derive(Debug, clap::Args)]
@@ -226,7 +226,7 @@ enum Command {
     /// Brings a version of a folder, and the model's policy, into an object store that scorers follow.
     #[command(after_help = "Examples:
   telltale models push abuse 2 --models models/default --to s3://bucket/models --options store.options
-  telltale models push abuse --models models/default --to file:///srv/models")]
+  telltale models push abuse --models models/default --to file:///srv/models --output json")]
     Push {
         /// Name of the model.
         model: String,
@@ -333,9 +333,12 @@ pub fn run(args: Args) -> Result<(), CommandError> {
         Command::Canary { model, version, percent, change } => step(&live, &model, Step::Canary(version, percent), false, &change),
         Command::Shadow { model, version, remove, change } => step(&live, &model, Step::Shadow(version, !remove), false, &change),
         Command::Push { model, version, models, to, options, shape } => {
-            copied(mirror::push(&to, options.as_deref(), &models, (&model, version)), shape)
+            let brought = mirror::push(&to, options.as_deref(), &models, (&model, version)).map_err(not_brought)?;
+            pulled(&Pulled { brought, ..Pulled::default() }, shape)
         }
-        Command::Pull { from, models, options, shape } => copied(mirror::pull(&from, options.as_deref(), &models), shape),
+        Command::Pull { from, models, options, shape } => {
+            pulled(&mirror::pull(&from, options.as_deref(), &models).map_err(not_brought)?, shape)
+        }
         Command::Remove { model, version, change } => match &change.models {
             Some(folder) => folder::remove(folder, &model, version, &change),
             None => live.remove(&model, version, &change),
@@ -343,13 +346,21 @@ pub fn run(args: Args) -> Result<(), CommandError> {
     }
 }
 
-/// What was brought from one place to the other.
-fn copied(result: Result<Vec<String>, MirrorError>, shape: Shape) -> Result<(), CommandError> {
-    let done = result.map_err(|error| match error {
-        MirrorError::NotBuilt(_) | MirrorError::Address { .. } => CommandError::usage(error),
-        MirrorError::Store { .. } | MirrorError::Model(_) => CommandError::failed(error),
+/// What was brought from one place to the other, and what was not; fails when something is wrong there.
+fn pulled(pulled: &Pulled, shape: Shape) -> Result<(), CommandError> {
+    shape.print(pulled, || {
+        let waiting = pulled.waiting.iter().map(|what| format!("waits: {what}"));
+        let lines: Vec<String> = pulled.brought.iter().cloned().chain(waiting).collect();
+        if lines.is_empty() { "nothing new".to_owned() } else { lines.join("\n") }
     })?;
-    shape.print(&serde_json::json!({ "brought": done }), || if done.is_empty() { "nothing new".to_owned() } else { done.join("\n") })
+    if pulled.refused.is_empty() { Ok(()) } else { Err(CommandError::failed(pulled.refused.join("\n"))) }
+}
+
+fn not_brought(error: MirrorError) -> CommandError {
+    match error {
+        MirrorError::NotBuilt(_) | MirrorError::Address { .. } => CommandError::usage(error),
+        MirrorError::Store { .. } | MirrorError::Busy { .. } | MirrorError::Model(_) => CommandError::failed(error),
+    }
 }
 
 fn step(live: &live::Live, model: &str, step: Step, uncalibrated: bool, change: &Change) -> Result<(), CommandError> {

@@ -11,6 +11,7 @@ mod follow;
 mod guard;
 mod inbox;
 mod labels;
+mod mirror;
 mod probation;
 mod shadow;
 
@@ -88,8 +89,7 @@ impl Models {
         std::thread::Builder::new().name("inbox".to_owned()).spawn(move || inbox::run(&own))?;
         let own = Arc::downgrade(service);
         std::thread::Builder::new().name("shadows".to_owned()).spawn(move || shadow::run(&own))?;
-        crate::mirror::start(service, config)?;
-        Ok(())
+        mirror::start(service, config)
     }
 
     /// Runs a job on the models' thread and waits for what it says.
