@@ -137,6 +137,7 @@ impl Config {
             ("inference.max_rows", self.inference.max_rows as u64, 1..=1 << 20, "1 to 1,048,576"),
             ("inference.max_mb", self.inference.max_mb as u64, 1..=1_024, "1 to 1,024"),
             ("inference.queue", self.inference.queue as u64, 1..=4_096, "1 to 4,096"),
+            ("models.repository_seconds", self.models.repository_seconds, 1..=86_400, "1 to 86,400"),
             ("models.drift_minutes", self.models.drift_minutes, 6..=525_600, "6 to 525,600"),
             ("models.drift_one_in", self.models.drift_one_in, 1..=1_000_000, "1 to 1,000,000"),
             ("models.profile_minutes", self.models.profile_minutes, 0..=525_600, "0 (rows alone) to 525,600"),
@@ -167,6 +168,9 @@ impl Config {
         }
         if !(0.001..=1.0).contains(&self.endpoints.client_share) {
             return refuse("endpoints.client_share", self.endpoints.client_share.to_string(), "0.001 to 1");
+        }
+        if let (Some(url), Some(_)) = (&self.models.repository, &self.models.path) {
+            return refuse("models.repository", url.clone(), "either `path` or `repository`, not both");
         }
         if !["foreign", "all", "none"].contains(&self.models.contain.as_str()) {
             return refuse("models.contain", self.models.contain.clone(), "foreign, all, none");

@@ -26,6 +26,7 @@ pub mod geo;
 pub mod idempotency;
 pub mod in_force;
 pub mod journal;
+pub mod mirror;
 pub mod replay;
 pub mod score;
 pub mod server;

@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::geo::{Geo, GeoError};
 use crate::in_force::{InForce, PolicySource, PolicySourceError, yaml_files};
 use crate::journal::Journal;
+use crate::mirror::{self, MirrorError};
 use crate::score::{Engine, Parts};
 use crate::token;
 
@@ -49,6 +50,9 @@ pub enum SetupError {
     /// The model repository cannot be read.
     #[error("{0}")]
     Models(#[from] ModelError),
+    /// The repository in an object store cannot be followed.
+    #[error("{0}")]
+    Mirror(#[from] MirrorError),
     /// A password or certificate for Redis cannot be read.
     #[error("cannot read `{}` ({key}): {source}", path.display())]
     RedisFile {
@@ -259,7 +263,7 @@ pub fn models(config: &Config, schema: &Schema, lanes: usize) -> Result<(Bundle,
 /// # Errors
 /// When the repository cannot be listed.
 pub fn loader(config: &Config, schema: &Schema, lanes: usize) -> Result<Option<Loader>, SetupError> {
-    let Some(path) = &config.models.path else { return Ok(None) };
+    let Some(path) = mirror::folder(config)? else { return Ok(None) };
     let mut options = RuntimeOptions {
         lanes: lanes.max(1),
         calibration_rows: config.models.calibration_rows,

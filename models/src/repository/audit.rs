@@ -30,7 +30,7 @@ pub struct AuditLine {
     pub time_us: i64,
     /// Who asked for it.
     pub who: String,
-    /// `publish`, `promote`, `rollback`, `canary`, `shadow`, `remove`, `quarantine`.
+    /// `publish`, `promote`, `rollback`, `canary`, `shadow`, `remove`, `sign`, `quarantine`, `adopt`.
     pub what: String,
     /// Which model.
     pub model: String,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use telltale_features::schema::Schema;
 use telltale_features::vector::FeatureId;
 
-use super::manifest::{CALIBRATION, GOLDEN, Kind, Manifest, PROFILE};
+use super::manifest::{CALIBRATION, GOLDEN, Kind, MANIFEST, Manifest, PROFILE};
 use crate::bundle::{Engine, Input, Model};
 use crate::calibration::CalibrationTable;
 use crate::contain::{Contained, Spec};
@@ -125,6 +125,14 @@ impl Files {
     /// The bytes of the manifest.
     pub const fn manifest_bytes(&self) -> &[u8] {
         self.text.as_bytes()
+    }
+
+    /// Names and bytes of all files, the manifest last.
+    pub fn into_parts(self) -> Vec<(String, Vec<u8>)> {
+        let mut files: Vec<_> = self.bytes.into_iter().collect();
+        files.sort();
+        files.push((MANIFEST.to_owned(), self.text.into_bytes()));
+        files
     }
 
     fn model(&self) -> &[u8] {

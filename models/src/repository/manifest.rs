@@ -85,6 +85,8 @@ impl Origin {
     }
 }
 
+/// The manifest itself.
+pub const MANIFEST: &str = "manifest.toml";
 /// Stored calibration of a version, if it has one.
 pub const CALIBRATION: &str = "calibration.json";
 /// Rows with the score that the model gave them when it was made.

@@ -4,6 +4,9 @@
 //! report; `<model>/site/<version>/<digest>.json` a calibration of this site and `current` the digest in force. Everything is written aside
 //! and renamed into place. A version is never changed; what is done to it stands in `audit.ndjson`.
 
+mod adopt;
+#[cfg(test)]
+mod adopt_tests;
 mod audit;
 pub(crate) mod load;
 mod manifest;
@@ -26,7 +29,7 @@ use crate::{Bundle, Loader, ModelError, RuntimeOptions};
 
 pub use audit::{AuditLine, Author};
 pub use load::{FeatureIndex, RAW};
-pub use manifest::{CALIBRATION, Form, GOLDEN, Input, Kind, Manifest, Missing, Named, Origin, Output, PROFILE, REPORT, Training};
+pub use manifest::{CALIBRATION, Form, GOLDEN, Input, Kind, MANIFEST, Manifest, Missing, Named, Origin, Output, PROFILE, REPORT, Training};
 pub use policy::{Aliases, Canary, Fallback, ModelPolicy, Step};
 pub use publish::{Draft, GoldenRows};
 
@@ -132,7 +135,10 @@ impl Repository {
     }
 
     /// BLAKE3 of a version's manifest, which holds the digests of all its files.
-    pub(crate) fn manifest_digest(&self, model: &str, version: u32) -> Result<String, ModelError> {
+    ///
+    /// # Errors
+    /// [`ModelError::Name`] or [`ModelError::Io`].
+    pub fn manifest_digest(&self, model: &str, version: u32) -> Result<String, ModelError> {
         let path = self.version_folder(model, version)?.join("manifest.toml");
         let bytes = std::fs::read(&path).map_err(ModelError::io("read", &path))?;
         Ok(blake3::hash(&bytes).to_hex().to_string())

@@ -115,7 +115,15 @@ impl ModelPolicy {
     /// [`ModelError::Io`] or [`ModelError::Invalid`].
     pub fn read(path: &Path) -> Result<Self, ModelError> {
         let text = std::fs::read_to_string(path).map_err(ModelError::io("read", path))?;
-        let policy: Self = toml::from_str(&text).map_err(|error| ModelError::invalid(path, error.to_string()))?;
+        Self::parse(path, &text)
+    }
+
+    /// Checks the text of a policy, which was read there.
+    ///
+    /// # Errors
+    /// [`ModelError::Invalid`] with what is wrong.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ModelError> {
+        let policy: Self = toml::from_str(text).map_err(|error| ModelError::invalid(path, error.to_string()))?;
         policy.check().map_err(|problem| ModelError::invalid(path, problem))?;
         Ok(policy)
     }

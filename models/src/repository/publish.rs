@@ -78,7 +78,9 @@ impl Repository {
         if !policy.exists() {
             store(&policy, ModelPolicy::default().to_toml()?.as_bytes())?;
         }
-        let number = 1 + self.highest(model)?;
+        // A version that came from elsewhere may have the greatest number that there is.
+        let number =
+            self.highest(model)?.checked_add(1).ok_or_else(|| ModelError::Data(format!("`{model}` has no free version number")))?;
         self.keep_highest(model, number)?;
         let place = versions.join(number.to_string());
         fs::rename(&staging, &place).map_err(ModelError::io("rename into place", &place))?;
@@ -238,7 +240,7 @@ impl Repository {
     }
 
     /// Holds the model against other processes and threads that would change it; released when dropped.
-    fn alone(&self, model: &str) -> Result<File, ModelError> {
+    pub(super) fn alone(&self, model: &str) -> Result<File, ModelError> {
         let folder = self.folder(model)?;
         if !folder.is_dir() {
             return Err(ModelError::Absent { what: format!("model `{model}`"), repository: self.root.clone() });
@@ -278,7 +280,7 @@ fn stage(staging: &Path, mut draft: Draft) -> Result<(), ModelError> {
 }
 
 /// Makes a file or folder durable.
-fn sync(path: &Path) -> Result<(), ModelError> {
+pub(super) fn sync(path: &Path) -> Result<(), ModelError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(ModelError::io("make durable", path))
 }
 

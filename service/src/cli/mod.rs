@@ -147,9 +147,11 @@ impl ConfigArgs {
         }
         // The shipped models stand beside where the program starts; whoever wants rules alone says so.
         match &self.models {
-            Some(path) if path == Path::new("none") => config.models.path = None,
-            Some(path) => config.models.path = Some(path.clone()),
-            None if config.models.path.is_none() => {
+            Some(path) => {
+                config.models.path = Some(path.clone()).filter(|path| path != Path::new("none"));
+                config.models.repository = None;
+            }
+            None if config.models.path.is_none() && config.models.repository.is_none() => {
                 config.models.path = Some(PathBuf::from("models/default")).filter(|path| path.is_dir());
             }
             None => {}

@@ -80,6 +80,6 @@ pub fn run(args: Args) -> Result<(), CommandError> {
         ReplayError::Read { .. } => CommandError::usage(error),
         ReplayError::Write { .. } | ReplayError::Line { .. } => CommandError::failed(error),
     })?;
-    summary.degraded.extend(setup::degraded(&engine.in_force().bundle, config.models.path.is_some()));
+    summary.degraded.extend(setup::degraded(&engine.in_force().bundle, config.models.path.is_some() || config.models.repository.is_some()));
     args.shape.print(&summary, || summary.table())
 }

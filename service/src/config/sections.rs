@@ -201,6 +201,12 @@ section! {
     Models {
         /// Repository.
         path: Option<PathBuf> = None,
+        /// Object store that the repository is followed from.
+        repository: Option<String> = None,
+        /// File with the store's options, `KEY=VALUE` a line.
+        repository_options: Option<PathBuf> = None,
+        /// How often the store is looked at, seconds.
+        repository_seconds: u64 = 30,
         /// ONNX Runtime library.
         runtime: Option<PathBuf> = None,
         /// Transactions that calibrate a model.

@@ -222,7 +222,7 @@ pub async fn serve(config: Config, options: ServeOptions) -> Result<Running, Ser
     let router = router.add_service(v1::decisions_server::DecisionsServer::new(api.clone()));
     let router = router.add_optional_service(Inference::start(&service).map_err(data)?);
     // Before the first transaction: what watches misses none.
-    Models::start(&service).map_err(data)?;
+    Models::start(&service, &config).map_err(data)?;
     templates::start(&service).map_err(data)?;
     let scoring = scoring.open("scoring.listen", &config.scoring.listen)?;
     listeners.push(serve_grpc(scoring, router.add_service(health_service.clone()).add_service(reflect), &stop));

@@ -7,6 +7,8 @@ mod drift;
 mod hints;
 mod inference;
 mod kept;
+#[cfg(feature = "object-store")]
+mod mirror;
 mod models;
 mod online;
 mod parity;

@@ -183,9 +183,12 @@ fn champion(repository: &Repository, model: &str) -> Result<u32, CommandError> {
 }
 
 fn repository(config: &ConfigArgs) -> Result<(crate::config::Config, PathBuf), CommandError> {
-    let config = config.read()?;
-    let Some(path) = config.models.path.clone() else {
+    let mut config = config.read()?;
+    let Some(path) = crate::mirror::folder(&config).map_err(CommandError::usage)? else {
         return Err(CommandError::usage("no model repository: give `--models FOLDER` or set `models.path`"));
     };
+    // What is in an object store was brought just now.
+    config.models.repository = None;
+    config.models.path = Some(path.clone());
     Ok((config, path))
 }

@@ -13,6 +13,7 @@ use telltale_models::repository::Step;
 
 use super::{ConfigArgs, Shape};
 use crate::error::CommandError;
+use crate::mirror::{self, MirrorError, Pulled};
 
 /// Arguments of `telltale models`.
 #[derive(Debug, clap::Args)]
@@ -222,6 +223,45 @@ enum Command {
         #[command(flatten)]
         change: Change,
     },
+    /// Brings a version of a folder, and the model's policy, into an object store that scorers follow.
+    #[command(after_help = "Examples:
+  telltale models push abuse 2 --models models/default --to s3://bucket/models --options store.options
+  telltale models push abuse --models models/default --to file:///srv/models --output json")]
+    Push {
+        /// Name of the model.
+        model: String,
+        /// Which version; absent: only the policy.
+        #[arg(id = "which", value_name = "VERSION")]
+        version: Option<u32>,
+        /// The repository.
+        #[arg(long, value_name = "FOLDER")]
+        models: PathBuf,
+        /// The store.
+        #[arg(long, value_name = "URL")]
+        to: String,
+        /// File with the store's options, `KEY=VALUE` a line.
+        #[arg(long, value_name = "FILE")]
+        options: Option<PathBuf>,
+        #[command(flatten)]
+        shape: Shape,
+    },
+    /// Brings what is new in an object store into a folder, once.
+    #[command(after_help = "Examples:
+  telltale models pull --from s3://bucket/models --models models/mine --options store.options
+  telltale models pull --from file:///srv/models --models models/mine --output json")]
+    Pull {
+        /// The store.
+        #[arg(long, value_name = "URL")]
+        from: String,
+        /// The folder; made when absent.
+        #[arg(long, value_name = "FOLDER")]
+        models: PathBuf,
+        /// File with the store's options, `KEY=VALUE` a line.
+        #[arg(long, value_name = "FILE")]
+        options: Option<PathBuf>,
+        #[command(flatten)]
+        shape: Shape,
+    },
     /// Deletes a version that plays no part.
     #[command(after_help = "Examples:
   telltale models remove abuse 1 --reason 'no longer needed'
@@ -292,10 +332,34 @@ pub fn run(args: Args) -> Result<(), CommandError> {
         Command::Rollback { model, change } => step(&live, &model, Step::Rollback, false, &change),
         Command::Canary { model, version, percent, change } => step(&live, &model, Step::Canary(version, percent), false, &change),
         Command::Shadow { model, version, remove, change } => step(&live, &model, Step::Shadow(version, !remove), false, &change),
+        Command::Push { model, version, models, to, options, shape } => {
+            let brought = mirror::push(&to, options.as_deref(), &models, (&model, version)).map_err(not_brought)?;
+            pulled(&Pulled { brought, ..Pulled::default() }, shape)
+        }
+        Command::Pull { from, models, options, shape } => {
+            pulled(&mirror::pull(&from, options.as_deref(), &models).map_err(not_brought)?, shape)
+        }
         Command::Remove { model, version, change } => match &change.models {
             Some(folder) => folder::remove(folder, &model, version, &change),
             None => live.remove(&model, version, &change),
         },
+    }
+}
+
+/// What was brought from one place to the other, and what was not; fails when something is wrong there.
+fn pulled(pulled: &Pulled, shape: Shape) -> Result<(), CommandError> {
+    shape.print(pulled, || {
+        let waiting = pulled.waiting.iter().map(|what| format!("waits: {what}"));
+        let lines: Vec<String> = pulled.brought.iter().cloned().chain(waiting).collect();
+        if lines.is_empty() { "nothing new".to_owned() } else { lines.join("\n") }
+    })?;
+    if pulled.refused.is_empty() { Ok(()) } else { Err(CommandError::failed(pulled.refused.join("\n"))) }
+}
+
+fn not_brought(error: MirrorError) -> CommandError {
+    match error {
+        MirrorError::NotBuilt(_) | MirrorError::Address { .. } => CommandError::usage(error),
+        MirrorError::Store { .. } | MirrorError::Busy { .. } | MirrorError::Model(_) => CommandError::failed(error),
     }
 }
 

@@ -11,6 +11,7 @@ mod follow;
 mod guard;
 mod inbox;
 mod labels;
+mod mirror;
 mod probation;
 mod shadow;
 
@@ -79,7 +80,7 @@ impl Models {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(service: &Arc<Service>) -> std::io::Result<()> {
+    pub fn start(service: &Arc<Service>, config: &crate::config::Config) -> std::io::Result<()> {
         let Some(jobs) = service.models.waiting.lock().take() else { return Ok(()) };
         shadow::begin(service);
         let own = Arc::downgrade(service);
@@ -88,7 +89,7 @@ impl Models {
         std::thread::Builder::new().name("inbox".to_owned()).spawn(move || inbox::run(&own))?;
         let own = Arc::downgrade(service);
         std::thread::Builder::new().name("shadows".to_owned()).spawn(move || shadow::run(&own))?;
-        Ok(())
+        mirror::start(service, config)
     }
 
     /// Runs a job on the models' thread and waits for what it says.

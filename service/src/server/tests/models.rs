@@ -15,7 +15,7 @@ const EACH: usize = 80;
 const SWAPS: u32 = 40;
 
 /// A repository with three versions of the shipped forest, the first in force.
-fn repository(folder: &Path) -> PathBuf {
+pub(super) fn repository(folder: &Path) -> PathBuf {
     let root = folder.join("models");
     for version in 1..=3 {
         let to = root.join(format!("unusual/versions/{version}"));
