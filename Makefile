@@ -14,7 +14,7 @@ CARGO := cargo
 BIN := target/release
 SEED ?= 1
 
-.PHONY: help setup setup-tests build run serve test soak bench eval train train-torch fuzz lint check-path check-features check-models proto-baseline clean
+.PHONY: help setup setup-tests build build-all run serve test soak bench eval train train-torch fuzz lint check-path check-features check-models proto-baseline clean
 
 help: ## Lists the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -24,6 +24,10 @@ setup: ## ONNX Runtime, checked by digest, into target/onnxruntime
 
 build: ## Builds the binaries
 	@$(CARGO) build --release --locked -p telltale-service -p telltale-proxy
+
+# One set of units for programs and tests, so that no check compiles a dependency a second time.
+build-all: setup
+	@$(CARGO) build --release --locked --workspace --lib --bins --tests
 
 run: setup build ## Shows an attack being caught: fourteen simulated days, then a live minute
 	@$(BIN)/telltale demo --seed $(SEED)
@@ -41,10 +45,10 @@ test: setup-tests ## Every suite
 lint: setup-tests ## Formatting, lints, documentation, contract, licences
 	@tests/lint.sh
 
-soak: setup-tests build ## The same suites and the checks of features and models at full size
+soak: setup-tests build-all ## The same suites and the checks of features and models at full size
 	@tests/soak.sh
 
-bench: setup-tests build ## One table of measured figures: target/bench/summary.json
+bench: setup-tests build-all ## One table of measured figures: target/bench/summary.json
 	@tests/bench.sh
 
 eval: setup build ## Detection on held-apart simulated traffic: target/eval/summary.json
@@ -60,13 +64,13 @@ train-torch: ## Rebuilds the autoencoder of the tests with PyTorch, which is dow
 fuzz: ## Feeds random bytes to every parser for a while
 	@tests/fuzz.sh
 
-check-path: setup-tests build ## What the main job requires, each figure beside its bar
+check-path: setup-tests build-all ## What the main job requires, each figure beside its bar
 	@python3 tests/check_path.py
 
-check-features: setup-tests build ## What state in Redis requires, each figure beside its bar
+check-features: setup-tests build-all ## What state in Redis requires, each figure beside its bar
 	@python3 tests/check_features.py
 
-check-models: setup-tests build ## What the models' issue requires, each figure beside its bar
+check-models: setup-tests build-all ## What the models' issue requires, each figure beside its bar
 	@python3 tests/check_models.py
 
 proto-baseline: setup-tests ## Accepts the contract as it stands as the one to stay compatible with

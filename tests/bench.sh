@@ -3,5 +3,5 @@
 # A bar that fails prints as failing and does not stop the run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-cargo build --release --locked --quiet -p telltale-tests --bins
+cargo build --release --locked --quiet --workspace --lib --bins --tests
 target/release/bench "$@"

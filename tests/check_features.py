@@ -78,10 +78,9 @@ def accuracy() -> Iterator[Figure]:
     """Every aggregation beside an exact reference that keeps all events; the worst window of each."""
     out = WORK / "accuracy.json"
     out.unlink(missing_ok=True)
-    test = ("--test", "accuracy", "every_aggregation")
     missed = ""
     try:
-        run("env", "TELLTALE_SIZE=full", "cargo", "nextest", "run", "--release", "--locked", "-p", "telltale-features", *test)
+        suite("every_aggregation", TELLTALE_SIZE="full")
     except RuntimeError as error:
         missed = str(error).splitlines()[-1]
     if not out.exists():

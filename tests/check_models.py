@@ -31,11 +31,11 @@ AGREE, KINDS = 1e-5, 8
 KINDS_BESIDE = ("half-space", "pca", "gmm", "kmeans", "logistic")
 
 
-def read(name: str, tests: str) -> dict[str, Any]:
+def read(name: str, tests: str, **environment: str) -> dict[str, Any]:
     """The figures that these tests leave."""
     out = WORK / name
     out.unlink(missing_ok=True)
-    suite(tests)
+    suite(tests, **environment)
     found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
     return found
 
@@ -60,9 +60,7 @@ def swaps() -> Iterator[Figure]:
 
 def hostile() -> Iterator[Figure]:
     """The corpus of hostile models against a running server."""
-    os.environ["TELLTALE_ROUNDS"] = "5"
-    found = read("hostile.json", "^models::every_hostile_model")
-    del os.environ["TELLTALE_ROUNDS"]
+    found = read("hostile.json", "^models::every_hostile_model", TELLTALE_ROUNDS="5")
     many = found["files"] >= LEAST_FILES and found["guards"] >= LEAST_CLASSES
     value = f"{found['files']} by {found['guards']} guards"
     yield Figure("hostile models stopped, each by its own guard; no call failed", value, "≥ 40 in ≥ 12 classes, all", many)
@@ -127,7 +125,6 @@ def exports() -> Iterator[Figure]:
 
 def adbench() -> Iterator[Figure]:
     """The native detectors beside scikit-learn's isolation forest."""
-    run("cargo", "build", "--release", "--locked", "--quiet", "-p", "telltale-training", "--bin", "detectors")
     out = WORK / "adbench.json"
     out.unlink(missing_ok=True)
     run("python", ROOT / "tests" / "adbench.py", "--data", data() / "adbench" / "dev", "--out", out)
@@ -147,7 +144,6 @@ def adbench() -> Iterator[Figure]:
 
 def bench() -> Iterator[Figure]:
     """What a row costs by kind and batch, in-process, in a worker, in Python and behind a mutex; what a swap costs."""
-    run("cargo", "build", "--release", "--locked", "--quiet", "-p", "telltale-service", "-p", "telltale-tests", "--bins")
     run(ROOT / "target" / "release" / "bench", "models")
     yield from summary(ROOT / "target" / "bench" / "summary.json")
 

@@ -162,10 +162,11 @@ def complete(report: dict[str, Any], expected: int) -> bool:
     return bool(report["transactions"] == expected and report["malformed"] == 0 and expected > 0)
 
 
-def suite(tests: str) -> None:
-    """Runs the tests whose name matches a pattern; raises when one fails or there is none."""
+def suite(tests: str, **environment: str) -> None:
+    """Runs the tests whose name matches a pattern, with these variables; raises when one fails or there is none."""
     selection = ("--release", "--locked", "--workspace", "--lib", "--bins", "--tests")
-    run("cargo", "nextest", "run", *selection, "--no-tests", "fail", "-E", f"test(/{tests}/)")
+    variables = (f"{name}={value}" for name, value in environment.items())
+    run("env", *variables, "cargo", "nextest", "run", *selection, "--no-tests", "fail", "-E", f"test(/{tests}/)")
 
 
 def parity() -> Iterator[Figure]:

@@ -3,5 +3,5 @@
 # An input that makes one panic or stall is kept in target/fuzz and can be given again with --input.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-cargo build --release --locked --quiet -p telltale-tests --bin fuzz
+cargo build --release --locked --quiet --workspace --lib --bins --tests
 target/release/fuzz --seconds "${SECONDS_EACH:-30}" --seed "${SEED:-$(date +%j)}" "$@"

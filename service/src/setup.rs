@@ -302,7 +302,7 @@ fn containment(config: &Config) -> Result<Containment, SetupError> {
     let folder = std::path::absolute(&folder).map_err(ModelError::io("find", &folder))?;
     let row = Duration::from_millis(config.models.deadline_ms);
     let deadlines = Deadlines { row, ..Deadlines::default() };
-    Ok(Containment { program, folder, memory_bytes: config.models.worker_mb << 20, deadlines, locked: true })
+    Ok(Containment { program, folder, memory_bytes: config.models.worker_mb << 20, deadlines, locked: true, aside: false })
 }
 
 /// What is missing, in words: said at start and in every verdict.

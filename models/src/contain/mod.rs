@@ -15,13 +15,13 @@ pub mod worker;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::score::Lane;
-use process::Process;
+use process::{Process, Silent};
 use protocol::{Answer, Request};
 
 pub use protocol::Spec;
@@ -47,6 +47,8 @@ pub struct Containment {
     pub deadlines: Deadlines,
     /// Whether limits and filter are on. Off only where a test shows that they matter.
     pub locked: bool,
+    /// Only a look at a model: one worker and no spare, and of the processors only what nothing else wants, as long as that suffices.
+    pub aside: bool,
 }
 
 /// How long is waited for what.
@@ -91,6 +93,8 @@ struct Inner {
     spec: Spec,
     bytes: Vec<u8>,
     spares: Mutex<Vec<Process>>,
+    /// Whether new workers take only processor time that nothing else wants.
+    aside: AtomicBool,
     lost: AtomicU32,
     /// Why the last worker was lost.
     last: Mutex<String>,
@@ -103,11 +107,14 @@ impl Contained {
     /// What the worker said of the model, or what the model did to its worker.
     pub fn start(bytes: Vec<u8>, spec: Spec, lanes: usize, library: PathBuf, containment: Containment) -> Result<Self, String> {
         let (spares, lost, last) = (Mutex::default(), AtomicU32::new(0), Mutex::new(String::new()));
-        let inner = Arc::new(Inner { containment, library, spec, bytes, spares, lost, last });
+        let (aside, only_look) = (AtomicBool::new(containment.aside), containment.aside);
+        let inner = Arc::new(Inner { containment, library, spec, bytes, spares, aside, lost, last });
         let workers = (0..lanes.clamp(1, MAX_WORKERS)).map(|_| inner.worker().map(|worker| Mutex::new(Some(worker))));
         let workers = workers.collect::<Result<Vec<_>, _>>()?;
-        let spare = inner.worker()?;
-        inner.spares.lock().push(spare);
+        if !only_look {
+            let spare = inner.worker()?;
+            inner.spares.lock().push(spare);
+        }
         Ok(Self { inner, asked: lanes, workers })
     }
 
@@ -150,11 +157,20 @@ impl Contained {
         }
         let worker = place.as_mut().ok_or_else(|| lost("its worker is being replaced"))?;
         let count = u32::try_from(rows).map_err(|_| lost("too many rows"))?;
-        match worker.ask(&Request::Score(count, matrix), deadline) {
+        let request = Request::Score(count, matrix);
+        let answer = match worker.ask(&request, deadline) {
+            Err(Silent { starved: true, .. }) => {
+                let starved = place.take();
+                let hurried = self.inner.hurried(starved).map_err(Unanswered::Lost)?;
+                place.insert(hurried).ask(&request, deadline)
+            }
+            answer => answer,
+        };
+        match answer {
             Ok(Answer::Scores(scores)) if scores.len() == rows => Ok(scores),
             Ok(Answer::Refused(why)) => Err(Unanswered::Refused(why)),
             Ok(_) => Err(Unanswered::Lost(self.inner.lose(&mut place, "what its worker sent is no answer".to_string()))),
-            Err(why) => Err(Unanswered::Lost(self.inner.lose(&mut place, why))),
+            Err(Silent { why, .. }) => Err(Unanswered::Lost(self.inner.lose(&mut place, why))),
         }
     }
 }
@@ -162,14 +178,33 @@ impl Contained {
 impl Inner {
     /// A new worker with the model loaded.
     fn worker(&self) -> Result<Process, String> {
-        let mut worker = Process::start(&self.containment, &self.library)?;
+        if self.aside.load(Ordering::Relaxed) {
+            match self.started(true) {
+                // That tells of the machine and nothing of the model.
+                Err(Silent { starved: true, .. }) => self.aside.store(false, Ordering::Relaxed),
+                other => return other.map_err(|silent| silent.why),
+            }
+        }
+        self.started(false).map_err(|silent| silent.why)
+    }
+
+    fn started(&self, aside: bool) -> Result<Process, Silent> {
+        let mut worker = Process::start(&self.containment, &self.library, aside)?;
         let load = Request::Load(self.spec.clone(), self.bytes.clone());
         match worker.ask(&load, self.containment.deadlines.load) {
             Ok(Answer::Ready) => Ok(worker),
-            Ok(Answer::Refused(why)) => Err(why),
-            Ok(Answer::Scores(_)) => Err("what its worker sent is no answer".to_string()),
-            Err(why) => Err(format!("it cannot be loaded: {why}")),
+            Ok(Answer::Refused(why)) => Err(why.into()),
+            Ok(Answer::Scores(_)) => Err("what its worker sent is no answer".to_string().into()),
+            Err(Silent { why, starved }) => Err(Silent { why: format!("it cannot be loaded: {why}"), starved }),
         }
+    }
+
+    /// A worker that does not give way any more, in the place of one that hardly ran.
+    fn hurried(&self, starved: Option<Process>) -> Result<Process, String> {
+        self.aside.store(false, Ordering::Relaxed);
+        // It needs a processor to end, too. Without a thread it is ended here, late but surely.
+        std::thread::Builder::new().name("model-spare".to_string()).spawn(move || drop(starved)).ok();
+        self.worker()
     }
 
     /// Puts the spare in the place of a lost worker, ends the lost one and makes a new spare beside. Returns the reason.
@@ -181,10 +216,10 @@ impl Inner {
         *place = self.spares.lock().pop();
         let number = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
         tracing::warn!(why, number, "a worker of a contained model is lost");
-        let inner = Arc::downgrade(self);
+        let (inner, only_look) = (Arc::downgrade(self), self.containment.aside);
         let restock = move || {
             drop(lost);
-            if number < LIVES {
+            if number < LIVES && !only_look {
                 restock::run(&inner);
             }
         };

@@ -19,15 +19,24 @@ const POLL: (Duration, u32) = (Duration::from_millis(5), 20);
 pub struct Process {
     child: Child,
     socket: UnixStream,
+    /// Whether it takes only processor time that nothing else wants.
+    aside: bool,
+}
+
+/// Why a worker gave no answer, in words.
+pub struct Silent {
+    pub why: String,
+    /// It takes only processor time that is left over, and there was too little: that tells nothing of its model.
+    pub starved: bool,
 }
 
 impl Process {
-    /// Starts a worker and waits until it stands ready, without a model.
+    /// Starts a worker and waits until it stands ready, without a model. One aside takes only processor time that nothing else wants.
     ///
     /// # Errors
-    /// Why there is none, in words.
-    pub fn start(containment: &Containment, library: &std::path::Path) -> Result<Self, String> {
-        let failed = |error: io::Error| format!("a worker cannot be started: {error}");
+    /// Why there is none.
+    pub fn start(containment: &Containment, library: &std::path::Path, aside: bool) -> Result<Self, Silent> {
+        let failed = |error: io::Error| Silent::from(format!("a worker cannot be started: {error}"));
         std::fs::create_dir_all(&containment.folder).map_err(failed)?;
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         let mut command = Command::new(&containment.program);
@@ -35,27 +44,39 @@ impl Process {
         if !containment.locked {
             command.arg("--unlocked");
         }
+        if aside {
+            command.arg("--aside");
+        }
         // Without it ONNX Runtime starts threads of its own, which look for its vendor's server.
         command.env_clear().env("ORT_DISABLE_TELEMETRY", "1").current_dir(&containment.folder);
         command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().map_err(failed)?;
         // Dropping the command closes the worker's end here, so that its death shows as the end of the stream.
         drop(command);
-        let mut process = Self { child, socket: ours };
-        let start = containment.deadlines.start;
-        match exchange(&process.socket, None, start) {
+        let mut process = Self { child, socket: ours, aside };
+        match process.exchange(None, containment.deadlines.start) {
             Ok(Answer::Ready) => Ok(process),
-            Ok(_) => Err("a worker began with something else than that it is ready".to_string()),
-            Err(error) => Err(format!("a worker did not become ready: {}", process.words(&error, start))),
+            Ok(_) => Err("a worker began with something else than that it is ready".to_string().into()),
+            Err(Silent { why, starved }) => Err(Silent { why: format!("a worker did not become ready: {why}"), starved }),
         }
     }
 
     /// Asks and waits for the answer, at most that long. After an error the process must not be asked again.
     ///
     /// # Errors
-    /// What ended the wait, in words.
-    pub fn ask(&mut self, request: &Request, deadline: Duration) -> Result<Answer, String> {
-        exchange(&self.socket, Some(request), deadline).map_err(|error| self.words(&error, deadline))
+    /// What ended the wait.
+    pub fn ask(&mut self, request: &Request, deadline: Duration) -> Result<Answer, Silent> {
+        self.exchange(Some(request), deadline)
+    }
+
+    fn exchange(&mut self, request: Option<&Request>, deadline: Duration) -> Result<Answer, Silent> {
+        let worker = self.child.id();
+        let ran = || ran(worker);
+        let answer = exchange(&self.socket, request, deadline, self.aside.then_some(&ran));
+        answer.map_err(|error| {
+            let starved = error.kind() == io::ErrorKind::ResourceBusy;
+            Silent { why: self.words(&error, deadline), starved }
+        })
     }
 
     /// Tells it to end, without waiting for that.
@@ -88,6 +109,18 @@ impl Process {
             _ => error.to_string(),
         }
     }
+}
+
+impl From<String> for Silent {
+    fn from(why: String) -> Self {
+        Self { why, starved: false }
+    }
+}
+
+/// How long a process ran since it was started; nothing where the system does not tell. A worker's only thread is its first.
+fn ran(process: u32) -> Duration {
+    let told = std::fs::read_to_string(format!("/proc/{process}/schedstat")).unwrap_or_default();
+    Duration::from_nanos(told.split_whitespace().next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0))
 }
 
 impl Drop for Process {

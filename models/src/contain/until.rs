@@ -1,4 +1,5 @@
-//! One exchange with a worker until a moment: however the bytes come, drop by drop or not at all, the wait ends then.
+//! One exchange with a worker until a moment: however the bytes come, drop by drop or not at all, the wait ends then; sooner for a worker
+//! that takes only processor time which is left over, once there is too little of it to judge a model by.
 
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -9,18 +10,35 @@ use super::protocol::{Answer, Request, answered, ask};
 /// Bytes read at once: an answer to one row is smaller.
 const BUFFER: usize = 4_096;
 
+/// How often it is looked whether a worker had a processor for half of the time.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How long a worker ran since it was started.
+pub type Ran<'r> = &'r dyn Fn() -> Duration;
+
 /// A socket that neither reads nor writes after a moment.
 struct Until<'s> {
     socket: &'s UnixStream,
     end: Instant,
+    watch: Option<Watch<'s>>,
 }
 
-/// Sends a request, if there is one, and reads the answer.
+/// A worker that has to share: how long it ran before a moment.
+struct Watch<'r> {
+    ran: Ran<'r>,
+    since: Instant,
+    before: Duration,
+}
+
+/// Sends a request, if there is one, and reads the answer. A worker is watched by how long it ran.
 ///
 /// # Errors
-/// [`io::ErrorKind::TimedOut`] when the answer is not complete by then, else what [`answered`] says.
-pub fn exchange(socket: &UnixStream, request: Option<&Request>, deadline: Duration) -> io::Result<Answer> {
-    let mut until = Until { socket, end: now() + deadline };
+/// [`io::ErrorKind::TimedOut`] when the answer is not complete by then, [`io::ErrorKind::ResourceBusy`] when a watched worker ran for less than
+/// half of the time, else what [`answered`] says.
+pub fn exchange(socket: &UnixStream, request: Option<&Request>, deadline: Duration, watched: Option<Ran<'_>>) -> io::Result<Answer> {
+    let begun = now();
+    let watch = watched.map(|ran| Watch { ran, since: begun, before: ran() });
+    let mut until = Until { socket, end: begun + deadline, watch };
     if let Some(request) = request {
         ask(&mut until, request)?;
     }
@@ -35,23 +53,57 @@ pub fn exchange(socket: &UnixStream, request: Option<&Request>, deadline: Durati
 }
 
 impl Until<'_> {
-    fn left(&self) -> io::Result<Duration> {
-        let left = self.end.saturating_duration_since(now());
-        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+    /// How long to wait before asking again.
+    fn left(&mut self) -> io::Result<Duration> {
+        let now = now();
+        let left = self.end.saturating_duration_since(now);
+        let next = self.watch.as_mut().map_or(Ok(left), |watch| watch.next(now, left))?;
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(next) }
+    }
+
+    /// Does something until it is done or there is no time left.
+    fn until<T>(&mut self, mut act: impl FnMut(&UnixStream, Option<Duration>) -> io::Result<T>) -> io::Result<T> {
+        loop {
+            let left = self.left()?;
+            match act(self.socket, Some(left)) {
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+                done => return done,
+            }
+        }
+    }
+}
+
+impl Watch<'_> {
+    /// How long to wait before the next look, at most what is left.
+    fn next(&mut self, now: Instant, left: Duration) -> io::Result<Duration> {
+        let passed = now.duration_since(self.since);
+        if !left.is_zero() && passed < LOOK {
+            return Ok(left.min(LOOK - passed));
+        }
+        let ran = (self.ran)();
+        if ran.saturating_sub(self.before) * 2 < passed {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
+        (self.since, self.before) = (now, ran);
+        Ok(left.min(LOOK))
     }
 }
 
 impl Read for Until<'_> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        self.socket.set_read_timeout(Some(self.left()?))?;
-        self.socket.read(to)
+        self.until(|mut socket, left| {
+            socket.set_read_timeout(left)?;
+            socket.read(to)
+        })
     }
 }
 
 impl Write for Until<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket.set_write_timeout(Some(self.left()?))?;
-        self.socket.write(bytes)
+        self.until(|mut socket, left| {
+            socket.set_write_timeout(left)?;
+            socket.write(bytes)
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -87,8 +139,8 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(5));
             }
         });
-        let error = exchange(&socket, Some(&Request::Score(1, vec![1.0])), Duration::from_millis(60)).unwrap_err();
-        assert!(matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock), "{error}");
+        let error = exchange(&socket, Some(&Request::Score(1, vec![1.0])), Duration::from_millis(60), None).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
     }
 
     #[test]
@@ -99,8 +151,24 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(5));
             }
         });
-        let error = exchange(&socket, Some(&Request::Score(1, vec![1.0; 8 << 20])), Duration::from_millis(60)).unwrap_err();
-        assert!(matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock), "{error}");
+        let error = exchange(&socket, Some(&Request::Score(1, vec![1.0; 8 << 20])), Duration::from_millis(60), None).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+    }
+
+    #[test]
+    fn a_worker_that_did_not_run_is_starved_and_one_that_ran_is_late() {
+        let silent = || worker(|mut socket| drop(socket.read_exact(&mut [0; 1])));
+        let kind = |ran: Ran<'_>, deadline| exchange(&silent(), None, Duration::from_millis(deadline), Some(ran)).unwrap_err().kind();
+        let begun = now();
+        assert_eq!(kind(&|| Duration::ZERO, 60), io::ErrorKind::ResourceBusy);
+        assert_eq!(kind(&|| begun.elapsed(), 60), io::ErrorKind::TimedOut);
+        // Not before it was looked at once, and long before the deadline.
+        let begun = now();
+        assert_eq!(kind(&|| begun.elapsed() / 4, 600_000), io::ErrorKind::ResourceBusy);
+        assert!(begun.elapsed() >= LOOK);
+        let begun = now();
+        assert_eq!(kind(&|| begun.elapsed() * 3 / 4, 1_200), io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() >= Duration::from_millis(1_200));
     }
 
     #[test]
@@ -113,7 +181,7 @@ mod tests {
                 // Until the other end has read it.
                 socket.read_exact(&mut [0; 1]).ok();
             });
-            exchange(&socket, None, Duration::from_secs(30))
+            exchange(&socket, None, Duration::from_secs(30), None)
         };
         assert_eq!(told(&[&[1, 0], &[0, 0, 0]]).unwrap(), Answer::Ready);
         let more = told(&[&[1, 0, 0, 0, 0, 1, 0, 0, 0, 0]]).unwrap_err();

@@ -5,10 +5,19 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id};
+
 use super::protocol::{Answer, Request, answer, asked};
 use super::{jail, probe};
 use crate::onnx::{Onnx, prepare};
 use crate::score::Lane;
+
+/// Lets this process run only where nothing else wants the processor: scoring that wakes up does not wait for the end of its turn, as it may
+/// beside one that is merely nice. Where the system does not allow it, it runs as it is.
+pub fn stand_aside() {
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle).ok();
+}
 
 /// Runs until the socket is closed; with `try_once`, tries that once instead.
 ///

@@ -18,6 +18,9 @@ pub struct Args {
     /// Without limits and filter: for the test that shows what they prevent.
     #[arg(long)]
     unlocked: bool,
+    /// Take only processor time that nothing else wants: for a look at a model.
+    #[arg(long)]
+    aside: bool,
     /// Try something forbidden instead of serving: for the same test.
     #[arg(long, value_name = "WHAT")]
     probe: Option<String>,
@@ -28,5 +31,8 @@ pub struct Args {
 /// # Errors
 /// When the worker cannot be contained.
 pub fn run(args: &Args) -> Result<(), CommandError> {
+    if args.aside {
+        worker::stand_aside();
+    }
     worker::run(&args.runtime, args.memory_mb << 20, !args.unlocked, args.probe.as_deref()).map_err(CommandError::failed)
 }

@@ -48,8 +48,14 @@ pub fn run(folder: &Path) -> Result<Vec<Row>, Failure> {
 /// How models are run here; what a worker needs lies in the folder.
 pub(super) fn options(contained: Which, folder: &Path) -> Result<RuntimeOptions, Failure> {
     let program = built("telltale")?;
-    let containment =
-        Containment { program, folder: folder.to_path_buf(), memory_bytes: 1 << 30, deadlines: Deadlines::default(), locked: true };
+    let containment = Containment {
+        program,
+        folder: folder.to_path_buf(),
+        memory_bytes: 1 << 30,
+        deadlines: Deadlines::default(),
+        locked: true,
+        aside: false,
+    };
     let mut options = RuntimeOptions { shipped_calibration: true, contained, containment: Some(containment), ..RuntimeOptions::default() };
     if let Some(library) = std::env::var_os("ORT_DYLIB_PATH") {
         options.library = library.into();

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use telltale_proto::v1::models_client::ModelsClient;
@@ -134,6 +136,44 @@ async fn every_hostile_model_is_stopped_by_its_own_guard_and_no_call_fails() {
     })
     .await;
     score(&client, traffic.next_transaction()).await.unwrap();
+}
+
+/// Threads that leave no processor idle until they are dropped.
+struct Busy(Arc<AtomicBool>);
+
+impl Busy {
+    fn start() -> Self {
+        let (busy, threads) = (Arc::new(AtomicBool::new(true)), std::thread::available_parallelism().map_or(2, usize::from));
+        for _ in 0..2 * threads {
+            let busy = Arc::clone(&busy);
+            std::thread::spawn(move || while busy.load(Ordering::Relaxed) {});
+        }
+        Self(busy)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_good_model_is_taken_on_a_machine_that_leaves_nothing_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = folder.path().join("corpus");
+    corpus(&files);
+    let (root, section) = repository(folder.path());
+    let scorer = Scorer::start(folder.path(), &section).unwrap();
+    let busy = Busy::start();
+    std::fs::copy(files.join("harmless.onnx"), root.join("inbox/mine.onnx")).unwrap();
+    within(Duration::from_secs(60), "the file out of the inbox", || async { names(&root.join("inbox")).is_empty() }).await;
+    drop(busy);
+    assert_eq!(names(&root.join(".quarantine")), Vec::<String>::new());
+    within(Duration::from_secs(20), "the model in shadow", || async {
+        find(&scorer, "mine").await.is_some_and(|model| model.shadow == [1])
+    })
+    .await;
 }
 
 /// Processes whose parent that is.
