@@ -60,7 +60,7 @@ def swaps() -> Iterator[Figure]:
 
 def hostile() -> Iterator[Figure]:
     """The corpus of hostile models against a running server."""
-    found = read("hostile.json", "^models::every_hostile_model", TELLTALE_ROUNDS="5")
+    found = read("hostile.json", "^models::every_hostile_model", TELLTALE_ROUNDS="2")
     many = found["files"] >= LEAST_FILES and found["guards"] >= LEAST_CLASSES
     value = f"{found['files']} by {found['guards']} guards"
     yield Figure("hostile models stopped, each by its own guard; no call failed", value, "≥ 40 in ≥ 12 classes, all", many)

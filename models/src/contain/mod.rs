@@ -47,7 +47,7 @@ pub struct Containment {
     pub deadlines: Deadlines,
     /// Whether limits and filter are on. Off only where a test shows that they matter.
     pub locked: bool,
-    /// Only a look at a model: one worker and no spare, and of the processors only what nothing else wants, as long as that suffices.
+    /// Only a look at a model: one worker and no spare, and the least part of a processor, as long as that suffices.
     pub aside: bool,
 }
 
@@ -93,7 +93,7 @@ struct Inner {
     spec: Spec,
     bytes: Vec<u8>,
     spares: Mutex<Vec<Process>>,
-    /// Whether new workers take only processor time that nothing else wants.
+    /// Whether new workers take the least part of a processor.
     aside: AtomicBool,
     lost: AtomicU32,
     /// Why the last worker was lost.

@@ -19,19 +19,19 @@ const POLL: (Duration, u32) = (Duration::from_millis(5), 20);
 pub struct Process {
     child: Child,
     socket: UnixStream,
-    /// Whether it takes only processor time that nothing else wants.
+    /// Whether it takes the least part of a processor.
     aside: bool,
 }
 
 /// Why a worker gave no answer, in words.
 pub struct Silent {
     pub why: String,
-    /// It takes only processor time that is left over, and there was too little: that tells nothing of its model.
+    /// It takes the least part of a processor, and that was too little: it tells nothing of its model.
     pub starved: bool,
 }
 
 impl Process {
-    /// Starts a worker and waits until it stands ready, without a model. One aside takes only processor time that nothing else wants.
+    /// Starts a worker and waits until it stands ready, without a model. One aside takes the least part of a processor.
     ///
     /// # Errors
     /// Why there is none.

@@ -1,5 +1,5 @@
 //! One exchange with a worker until a moment: however the bytes come, drop by drop or not at all, the wait ends then; sooner for a worker
-//! that takes only processor time which is left over, once there is too little of it to judge a model by.
+//! that takes the least part of a processor, once that is too little to judge a model by.
 
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;

@@ -5,18 +5,19 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id};
-
 use super::protocol::{Answer, Request, answer, asked};
 use super::{jail, probe};
 use crate::onnx::{Onnx, prepare};
 use crate::score::Lane;
 
-/// Lets this process run only where nothing else wants the processor: scoring that wakes up does not wait for the end of its turn, as it may
-/// beside one that is merely nice. Where the system does not allow it, it runs as it is.
+/// The nice value of what nobody waits for.
+const LEAST: i32 = 19;
+
+/// Gives this process the least part of a processor that is wanted by others too. Not the class of idle processes: scoring that woke up beside
+/// one of those was late by a tick now and then, which it is not beside this.
 pub fn stand_aside() {
-    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-    set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle).ok();
+    // Where the system does not allow it, it runs as it is.
+    rustix::process::setpriority_process(None, LEAST).ok();
 }
 
 /// Runs until the socket is closed; with `try_once`, tries that once instead.

@@ -18,7 +18,7 @@ pub struct Args {
     /// Without limits and filter: for the test that shows what they prevent.
     #[arg(long)]
     unlocked: bool,
-    /// Take only processor time that nothing else wants: for a look at a model.
+    /// Take the least part of a processor: for a look at a model.
     #[arg(long)]
     aside: bool,
     /// Try something forbidden instead of serving: for the same test.

@@ -1,13 +1,15 @@
 //! `inbox/` of the repository: a bare `.onnx` is picked up once it is complete, judged, probed, published and put in shadow; what is not
 //! taken goes to `.quarantine/` with the reason beside it. `x.onnx.sig` is the signature of `x.onnx`.
 //!
-//! Runs on a thread of its own: a model that takes its time holds up nothing.
+//! Runs on a thread of its own: a model that takes its time holds up nothing. After each look it rests for many times as long, since starting
+//! and ending a worker is felt by whoever scores at that moment.
 
 mod files;
 mod patience;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use telltale_models::intake::{Refusal, draft};
 use telltale_models::repository::{AuditLine, Draft, ModelPolicy, Origin, Step};
@@ -16,9 +18,13 @@ use telltale_models::{Loader, ModelError};
 
 use super::{Asker, LOOK, change, loader, yield_to_scoring};
 use crate::server::Service;
+use crate::server::api::present;
 use crate::server::errors::CallError;
 use files::{Found, Stamp};
 use patience::{Patience, Ready};
+
+/// Rests after a look, in times that it took, and the longest: looks at foreign models take a twentieth of the time.
+const REST: (u32, Duration) = (19, Duration::from_secs(10));
 
 /// What became of a file.
 enum Taken {
@@ -59,16 +65,29 @@ fn look(service: &Service, loader: &Arc<Loader>, inbox: &Path, patience: &mut Pa
         if ready == Ready::No {
             continue;
         }
+        let begun = present();
         let taken = match take(service, loader, &path) {
-            Err(refusal) if refusal.maybe_incomplete && ready != Ready::Last => continue,
-            Err(refusal) => quarantine(service, loader, &path, &refusal),
-            Ok(taken) => taken,
+            Err(refusal) if refusal.maybe_incomplete && ready != Ready::Last => None,
+            Err(refusal) => Some(quarantine(service, loader, &path, &refusal)),
+            Ok(taken) => Some(taken),
         };
-        if let Taken::Later(why) = taken
+        if let Some(Taken::Later(why)) = taken
             && patience.failed(&path)
         {
             tracing::error!(file = shown(&path), why, "a file stays in the inbox; it is tried again less and less often");
         }
+        rest(service, present().duration_since(begun));
+    }
+}
+
+/// Does nothing for a while, or until the server drains.
+fn rest(service: &Service, looked: Duration) {
+    let end = present() + (looked * REST.0).min(REST.1);
+    while let Some(left) = end.checked_duration_since(present()).filter(|left| !left.is_zero()) {
+        if *service.draining.borrow() {
+            return;
+        }
+        std::thread::sleep(left.min(LOOK));
     }
 }
 
