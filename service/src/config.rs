@@ -123,7 +123,7 @@ impl Config {
             }
         }
         self.check_redis(path)?;
-        let ranges: [(&'static str, u64, std::ops::RangeInclusive<u64>, &'static str); 24] = [
+        let ranges: [(&'static str, u64, std::ops::RangeInclusive<u64>, &'static str); 25] = [
             ("scoring.max_concurrent", self.scoring.max_concurrent as u64, 1..=1_000_000, "1 to 1,000,000"),
             ("scoring.deadline_ms", self.scoring.deadline_ms, 1..=60_000, "1 to 60,000"),
             ("scoring.drain_ms", self.scoring.drain_ms, 0..=600_000, "0 to 600,000"),
@@ -141,6 +141,7 @@ impl Config {
             ("models.drift_minutes", self.models.drift_minutes, 6..=525_600, "6 to 525,600"),
             ("models.drift_one_in", self.models.drift_one_in, 1..=1_000_000, "1 to 1,000,000"),
             ("models.profile_minutes", self.models.profile_minutes, 0..=525_600, "0 (rows alone) to 525,600"),
+            ("models.inbox_percent", self.models.inbox_percent, 1..=100, "1 to 100 (no rests)"),
             ("models.await_labels", self.models.await_labels, 1..=100_000_000, "1 to 100,000,000"),
             ("reasons.hint_us", self.reasons.hint_us, 0..=1_000_000, "0 to 1,000,000"),
             ("journal.file_mb", self.journal.file_mb, 1..=4_096, "1 to 4,096"),

@@ -235,6 +235,8 @@ section! {
         drift_one_in: u64 = 10,
         /// Minutes of traffic that a new profile of an online model is made of at least.
         profile_minutes: u64 = 60,
+        /// The share of the time that looks at the inbox's files may take.
+        inbox_percent: u64 = 5,
         /// Transactions that are remembered until their label comes, while versions are compared.
         await_labels: u64 = 65_536,
     }

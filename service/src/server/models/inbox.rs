@@ -23,8 +23,8 @@ use crate::server::errors::CallError;
 use files::{Found, Stamp};
 use patience::{Patience, Ready};
 
-/// Rests after a look, in times that it took, and the longest: looks at foreign models take a twentieth of the time.
-const REST: (u32, Duration) = (19, Duration::from_secs(10));
+/// The longest rest after a look.
+const LONGEST_REST: Duration = Duration::from_secs(10);
 
 /// What became of a file.
 enum Taken {
@@ -34,8 +34,8 @@ enum Taken {
     Later(String),
 }
 
-/// Looks at the inbox until the server drains.
-pub fn run(service: &Weak<Service>) {
+/// Looks at the inbox until the server drains, for that share of the time at most.
+pub fn run(service: &Weak<Service>, percent: u64) {
     yield_to_scoring(10);
     let (mut patience, mut recovered) = (Patience::default(), false);
     loop {
@@ -49,12 +49,12 @@ pub fn run(service: &Weak<Service>) {
             if !std::mem::replace(&mut recovered, true) {
                 files::recover(&inbox);
             }
-            look(&service, &loader, &inbox, &mut patience);
+            look(&service, &loader, (&inbox, percent), &mut patience);
         }
     }
 }
 
-fn look(service: &Service, loader: &Arc<Loader>, inbox: &Path, patience: &mut Patience) {
+fn look(service: &Service, loader: &Arc<Loader>, (inbox, percent): (&Path, u64), patience: &mut Patience) {
     // No inbox: nothing to do.
     let Ok(entries) = std::fs::read_dir(inbox) else { return };
     let files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| is_model(path)).collect();
@@ -76,13 +76,19 @@ fn look(service: &Service, loader: &Arc<Loader>, inbox: &Path, patience: &mut Pa
         {
             tracing::error!(file = shown(&path), why, "a file stays in the inbox; it is tried again less and less often");
         }
-        rest(service, present().duration_since(begun));
+        rest(service, rest_after(present().duration_since(begun), percent));
     }
 }
 
+/// How long to rest after a look of that length, so that looks take that share of the time.
+fn rest_after(looked: Duration, percent: u64) -> Duration {
+    let percent = u32::try_from(percent.clamp(1, 100)).unwrap_or(100);
+    (looked * (100 - percent) / percent).min(LONGEST_REST)
+}
+
 /// Does nothing for a while, or until the server drains.
-fn rest(service: &Service, looked: Duration) {
-    let end = present() + (looked * REST.0).min(REST.1);
+fn rest(service: &Service, long: Duration) {
+    let end = present() + long;
     while let Some(left) = end.checked_duration_since(present()).filter(|left| !left.is_zero()) {
         if *service.draining.borrow() {
             return;
@@ -246,4 +252,18 @@ pub fn publish(service: &Service, model: &str, (bytes, signature): (Vec<u8>, &[u
     let loader = loader(service)?;
     let refused = |refusal: Refusal| CallError::from(ModelError::Data(format!("{}: {}", refusal.class, refusal.reason)));
     admit(service, &loader, (model, bytes, Origin::Published, (!signature.is_empty()).then_some(signature)), asker).map_err(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rests_leave_looks_their_share_and_end() {
+        let look = Duration::from_millis(100);
+        assert_eq!(rest_after(look, 5), Duration::from_millis(1_900));
+        assert_eq!(rest_after(look, 50), look);
+        assert_eq!(rest_after(look, 100), Duration::ZERO);
+        assert_eq!(rest_after(Duration::from_secs(30), 1), LONGEST_REST);
+    }
 }

@@ -85,8 +85,8 @@ impl Models {
         shadow::begin(service);
         let own = Arc::downgrade(service);
         std::thread::Builder::new().name("models".to_owned()).spawn(move || run(&own, &jobs))?;
-        let own = Arc::downgrade(service);
-        std::thread::Builder::new().name("inbox".to_owned()).spawn(move || inbox::run(&own))?;
+        let (own, percent) = (Arc::downgrade(service), config.models.inbox_percent);
+        std::thread::Builder::new().name("inbox".to_owned()).spawn(move || inbox::run(&own, percent))?;
         let own = Arc::downgrade(service);
         std::thread::Builder::new().name("shadows".to_owned()).spawn(move || shadow::run(&own))?;
         mirror::start(service, config)
