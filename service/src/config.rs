@@ -171,7 +171,7 @@ impl Config {
             return refuse("endpoints.client_share", self.endpoints.client_share.to_string(), "0.001 to 1");
         }
         if let (Some(url), Some(_)) = (&self.models.repository, &self.models.path) {
-            return refuse("models.repository", url.clone(), "either `path` or `repository`, not both");
+            return refuse("models.repository", crate::mirror::shown(url), "either `path` or `repository`, not both");
         }
         if !["foreign", "all", "none"].contains(&self.models.contain.as_str()) {
             return refuse("models.contain", self.models.contain.clone(), "foreign, all, none");

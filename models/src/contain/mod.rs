@@ -159,10 +159,11 @@ impl Contained {
         let count = u32::try_from(rows).map_err(|_| lost("too many rows"))?;
         let request = Request::Score(count, matrix);
         let answer = match worker.ask(&request, deadline) {
+            // That tells of the machine and nothing of the model: another worker, which does not give way.
             Err(Silent { starved: true, .. }) => {
-                let starved = place.take();
-                let hurried = self.inner.hurried(starved).map_err(Unanswered::Lost)?;
-                place.insert(hurried).ask(&request, deadline)
+                *place = None;
+                self.inner.aside.store(false, Ordering::Relaxed);
+                place.insert(self.inner.worker().map_err(Unanswered::Lost)?).ask(&request, deadline)
             }
             answer => answer,
         };
@@ -197,14 +198,6 @@ impl Inner {
             Ok(Answer::Scores(_)) => Err("what its worker sent is no answer".to_string().into()),
             Err(Silent { why, starved }) => Err(Silent { why: format!("it cannot be loaded: {why}"), starved }),
         }
-    }
-
-    /// A worker that does not give way any more, in the place of one that hardly ran.
-    fn hurried(&self, starved: Option<Process>) -> Result<Process, String> {
-        self.aside.store(false, Ordering::Relaxed);
-        // It needs a processor to end, too. Without a thread it is ended here, late but surely.
-        std::thread::Builder::new().name("model-spare".to_string()).spawn(move || drop(starved)).ok();
-        self.worker()
     }
 
     /// Puts the spare in the place of a lost worker, ends the lost one and makes a new spare beside. Returns the reason.

@@ -74,8 +74,10 @@ impl Process {
         let ran = || ran(worker);
         let answer = exchange(&self.socket, request, deadline, self.aside.then_some(&ran));
         answer.map_err(|error| {
-            let starved = error.kind() == io::ErrorKind::ResourceBusy;
-            Silent { why: self.words(&error, deadline), starved }
+            if error.kind() == io::ErrorKind::ResourceBusy {
+                return Silent { why: "it hardly had a processor".to_string(), starved: true };
+            }
+            self.words(&error, deadline).into()
         })
     }
 

@@ -10,8 +10,11 @@ use super::protocol::{Answer, Request, answered, ask};
 /// Bytes read at once: an answer to one row is smaller.
 const BUFFER: usize = 4_096;
 
-/// How often it is looked whether a worker had a processor for half of the time.
+/// How often it is looked whether a worker had a processor.
 const LOOK: Duration = Duration::from_millis(500);
+/// The part of the time for which it must have had one: so far, and where the time is over.
+const SO_FAR: (u32, u32) = (1, 2);
+const IN_ALL: (u32, u32) = (4, 5);
 
 /// How long a worker ran since it was started.
 pub type Ran<'r> = &'r dyn Fn() -> Duration;
@@ -26,18 +29,21 @@ struct Until<'s> {
 /// A worker that has to share: how long it ran before a moment.
 struct Watch<'r> {
     ran: Ran<'r>,
-    since: Instant,
-    before: Duration,
+    begun: (Instant, Duration),
+    last: (Instant, Duration),
 }
 
 /// Sends a request, if there is one, and reads the answer. A worker is watched by how long it ran.
 ///
 /// # Errors
 /// [`io::ErrorKind::TimedOut`] when the answer is not complete by then, [`io::ErrorKind::ResourceBusy`] when a watched worker ran for less than
-/// half of the time, else what [`answered`] says.
+/// half of the time so far or four fifths of all of it, else what [`answered`] says.
 pub fn exchange(socket: &UnixStream, request: Option<&Request>, deadline: Duration, watched: Option<Ran<'_>>) -> io::Result<Answer> {
     let begun = now();
-    let watch = watched.map(|ran| Watch { ran, since: begun, before: ran() });
+    let watch = watched.map(|ran| {
+        let begun = (begun, ran());
+        Watch { ran, begun, last: begun }
+    });
     let mut until = Until { socket, end: begun + deadline, watch };
     if let Some(request) = request {
         ask(&mut until, request)?;
@@ -74,17 +80,18 @@ impl Until<'_> {
 }
 
 impl Watch<'_> {
-    /// How long to wait before the next look, at most what is left.
+    /// How long to wait before the next look, at most what is left; an error when the worker hardly ran.
     fn next(&mut self, now: Instant, left: Duration) -> io::Result<Duration> {
-        let passed = now.duration_since(self.since);
+        let passed = now.duration_since(self.last.0);
         if !left.is_zero() && passed < LOOK {
             return Ok(left.min(LOOK - passed));
         }
         let ran = (self.ran)();
-        if ran.saturating_sub(self.before) * 2 < passed {
+        let (since, part) = if left.is_zero() { (self.begun, IN_ALL) } else { (self.last, SO_FAR) };
+        if ran.saturating_sub(since.1) * part.1 < now.duration_since(since.0) * part.0 {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
-        (self.since, self.before) = (now, ran);
+        self.last = (now, ran);
         Ok(left.min(LOOK))
     }
 }
@@ -167,8 +174,12 @@ mod tests {
         assert_eq!(kind(&|| begun.elapsed() / 4, 600_000), io::ErrorKind::ResourceBusy);
         assert!(begun.elapsed() >= LOOK);
         let begun = now();
-        assert_eq!(kind(&|| begun.elapsed() * 3 / 4, 1_200), io::ErrorKind::TimedOut);
+        assert_eq!(kind(&|| begun.elapsed() * 9 / 10, 1_200), io::ErrorKind::TimedOut);
         assert!(begun.elapsed() >= Duration::from_millis(1_200));
+        // Enough to go on, too little to be called late.
+        let begun = now();
+        assert_eq!(kind(&|| begun.elapsed() * 3 / 5, 600), io::ErrorKind::ResourceBusy);
+        assert!(begun.elapsed() >= Duration::from_millis(600));
     }
 
     #[test]

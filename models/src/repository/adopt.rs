@@ -22,7 +22,7 @@ impl Repository {
     /// `files` are names and bytes: those that the manifest names, the manifest itself and perhaps its signature; nothing else is taken.
     ///
     /// # Errors
-    /// [`ModelError::Data`] when there is one with this number or a file that does not belong to it, [`ModelError::Invalid`] when a file is
+    /// [`ModelError::Data`] when there is one with this number, there was another one, or a file that does not belong to it, [`ModelError::Invalid`] when a file is
     /// not what the manifest says, [`ModelError::Name`] or [`ModelError::Io`].
     pub fn adopt(&self, model: &str, version: u32, files: &[(String, Vec<u8>)], author: &Author) -> Result<(), ModelError> {
         let versions = self.made(model)?;
@@ -32,8 +32,13 @@ impl Repository {
         if version == 0 || place.exists() {
             return Err(refused("this number is given already, or cannot be; versions never change".to_owned()));
         }
+        let removed = self.removed(model, version)?;
         let of = |wanted: &str| files.iter().find(|(name, _)| name == wanted).map(|(_, bytes)| bytes.as_slice());
         let text = of(MANIFEST).ok_or_else(|| refused(format!("it has no `{MANIFEST}`")))?;
+        if removed.is_some_and(|removed| removed != blake3::hash(text).to_hex().as_str()) {
+            // Calibrations, journals and audits go on naming that one.
+            return Err(refused("this number was another version's here, which was removed; bring it under another number".to_owned()));
+        }
         let manifest = Manifest::parse(Path::new(MANIFEST), &String::from_utf8_lossy(text))?;
         // A manifest names only files that a version can have: no other name, and so no path, gets to the disk.
         let belongs = |name: &String| name == MANIFEST || name == SIGNATURE || manifest.files.contains_key(name);
@@ -62,7 +67,7 @@ impl Repository {
     /// Puts a signature that was made elsewhere beside a version. Whether its key is believed is asked when the version is loaded.
     ///
     /// # Errors
-    /// [`ModelError::Data`] when it is not a genuine one over this version, [`ModelError::Absent`] when the version is not there,
+    /// [`ModelError::Data`] when it is not a genuine one over this version or the one here is of another key, [`ModelError::Absent`] when the version is not there,
     /// [`ModelError::Name`] or [`ModelError::Io`].
     pub fn put_signature(&self, model: &str, version: u32, signature: &Signature, author: &Author) -> Result<(), ModelError> {
         self.must_have(model, version)?;
@@ -70,6 +75,11 @@ impl Repository {
         let folder = self.version_folder(model, version)?;
         let files = load::files(&folder)?;
         is_over(signature, model, (&files.manifest, files.manifest_bytes())).map_err(ModelError::Data)?;
+        // Whoever may write elsewhere can sign with a key of their own; the one that is believed here must stay.
+        let known = fs::read(folder.join(SIGNATURE)).ok().and_then(|bytes| Signature::parse(&bytes).ok());
+        if known.is_some_and(|known| known.key != signature.key) {
+            return Err(ModelError::Data(format!("`{model}` version {version} is signed with another key here: sign it here")));
+        }
         self.record(&AuditLine::new(author, "sign", model, Some(version)))?;
         store(&folder.join(SIGNATURE), signature.to_json().as_bytes())
     }

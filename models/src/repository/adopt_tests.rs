@@ -36,8 +36,15 @@ fn a_version_comes_whole_under_its_own_number() {
     assert_eq!((here.policy("odd").unwrap().revision, here.models().unwrap()), (4, vec!["odd".to_owned()]));
     let audit: Vec<_> = here.audit().unwrap().into_iter().map(|line| (line.what, line.version, line.policy.is_some())).collect();
     assert_eq!(audit, [("adopt".to_owned(), Some(7), false), ("adopt".to_owned(), None, true)]);
+    // A removed version may come back, another one not under its number.
+    here.adopt("odd", 6, &files, &author()).unwrap();
+    here.remove("odd", 6, &author()).unwrap();
+    here.adopt("odd", 6, &files, &author()).unwrap();
+    assert_eq!(here.publish("odd", draft(3)).unwrap(), 8);
+    here.remove("odd", 8, &author()).unwrap();
+    assert!(here.adopt("odd", 8, &files, &author()).unwrap_err().to_string().contains("another version's here, which was removed"));
     // What is published here afterwards gets the next number, if there is one.
-    assert_eq!(here.publish("odd", draft(2)).unwrap(), 8);
+    assert_eq!(here.publish("odd", draft(2)).unwrap(), 9);
     here.adopt("odd", u32::MAX, &files, &author()).unwrap();
     assert!(here.publish("odd", draft(2)).unwrap_err().to_string().contains("no free version number"));
 }
@@ -82,5 +89,10 @@ fn what_is_not_whole_or_not_its_own_is_refused_and_leaves_nothing() {
     assert_eq!(here.files("odd", 1).unwrap(), without(SIGNATURE));
     let right = files().into_iter().find(|(name, _)| name == SIGNATURE).unwrap().1;
     here.put_signature("odd", 1, &Signature::parse(&right).unwrap(), &author()).unwrap();
+    assert_eq!(here.files("odd", 1).unwrap(), files());
+    // A genuine one by another key does not take its place.
+    let manifest = files().into_iter().find(|(name, _)| name == MANIFEST).unwrap().1;
+    let other = SigningKey::from_seed([4; 32]).unwrap().sign(Signs::Manifest, "odd", &manifest);
+    assert!(here.put_signature("odd", 1, &other, &author()).unwrap_err().to_string().contains("another key"));
     assert_eq!(here.files("odd", 1).unwrap(), files());
 }

@@ -45,6 +45,8 @@ pub struct Draft {
 
 /// File that keeps the highest version number ever given.
 const HIGHEST: &str = ".highest";
+/// Folder with a file a removed version: the digest of its manifest.
+const REMOVED: &str = ".removed";
 
 impl Repository {
     /// Makes an empty repository, or opens the one that is there.
@@ -102,6 +104,22 @@ impl Repository {
 
     fn keep_highest(&self, model: &str, number: u32) -> Result<(), ModelError> {
         store(&self.folder(model)?.join(HIGHEST), format!("{number}\n").as_bytes())
+    }
+
+    /// Digest of the manifest that a removed version had; nothing when none of that number was removed.
+    pub(super) fn removed(&self, model: &str, version: u32) -> Result<Option<String>, ModelError> {
+        let path = self.folder(model)?.join(REMOVED).join(version.to_string());
+        match fs::read_to_string(&path) {
+            Ok(digest) => Ok(Some(digest.trim().to_string())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ModelError::io("read", &path)(error)),
+        }
+    }
+
+    fn keep_removed(&self, model: &str, version: u32) -> Result<(), ModelError> {
+        let folder = self.folder(model)?.join(REMOVED);
+        fs::create_dir_all(&folder).map_err(ModelError::io("create", &folder))?;
+        store(&folder.join(version.to_string()), format!("{}\n", self.manifest_digest(model, version)?).as_bytes())
     }
 
     /// Numbers of a model's versions, rising.
@@ -173,6 +191,7 @@ impl Repository {
             return Err(ModelError::Data(text));
         }
         self.keep_highest(model, self.highest(model)?)?;
+        self.keep_removed(model, version)?;
         self.record(&AuditLine::new(author, "remove", model, Some(version)))?;
         let (place, staging) = (self.version_folder(model, version)?, self.folder(model)?.join(".staging"));
         // Moved aside first: a killed process leaves no half version under its number.

@@ -3,19 +3,19 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{MirrorError, Pulled};
+use super::{MirrorError, Pulled, shown};
 
 /// Refuses.
 ///
 /// # Errors
 /// [`MirrorError::NotBuilt`].
 pub fn pull(url: &str, _: Option<&Path>, _: &Path) -> Result<Pulled, MirrorError> {
-    Err(MirrorError::NotBuilt(url.to_owned()))
+    Err(MirrorError::NotBuilt(shown(url)))
 }
 
 /// Refuses.
-pub fn pull_within(url: &str, _: Option<&Path>, _: &Path, _: Option<Duration>) -> Result<Pulled, MirrorError> {
-    Err(MirrorError::NotBuilt(url.to_owned()))
+pub fn pull_at_start(url: &str, _: Option<&Path>, _: &Path, _: Option<Duration>) -> Result<Pulled, MirrorError> {
+    Err(MirrorError::NotBuilt(shown(url)))
 }
 
 /// Refuses.
@@ -23,7 +23,7 @@ pub fn pull_within(url: &str, _: Option<&Path>, _: &Path, _: Option<Duration>) -
 /// # Errors
 /// [`MirrorError::NotBuilt`].
 pub fn push(url: &str, _: Option<&Path>, _: &Path, _: (&str, Option<u32>)) -> Result<Vec<String>, MirrorError> {
-    Err(MirrorError::NotBuilt(url.to_owned()))
+    Err(MirrorError::NotBuilt(shown(url)))
 }
 
 #[cfg(test)]

@@ -22,11 +22,11 @@ use telltale_models::{ModelError, Repository};
 use crate::config::Config;
 
 #[cfg(not(feature = "object-store"))]
-use absent::pull_within;
+use absent::pull_at_start;
 #[cfg(not(feature = "object-store"))]
 pub use absent::{pull, push};
 #[cfg(feature = "object-store")]
-use pull::pull_within;
+use pull::pull_at_start;
 #[cfg(feature = "object-store")]
 pub use pull::{Mirror, pull};
 #[cfg(feature = "object-store")]
@@ -93,7 +93,7 @@ pub fn folder(config: &Config) -> Result<Option<PathBuf>, MirrorError> {
     let known = || Repository::open(&folder).is_ok_and(|known| known.models().is_ok_and(|models| !models.is_empty()));
     let serves = known();
     let deadline = serves.then(|| std::time::Duration::from_secs(START_SECONDS));
-    match pull_within(url, config.models.repository_options.as_deref(), &folder, deadline) {
+    match pull_at_start(url, config.models.repository_options.as_deref(), &folder, deadline) {
         Ok(pulled) => {
             pulled.brought.iter().for_each(|what| tracing::info!(what, "brought from the object store"));
             pulled.waiting.iter().for_each(|what| tracing::warn!(what, "not complete in the object store yet"));
@@ -109,6 +109,14 @@ pub fn folder(config: &Config) -> Result<Option<PathBuf>, MirrorError> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// An address without what may be a secret.
+pub fn shown(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let rest = rest.rsplit('@').next().unwrap_or_default();
+    if scheme.is_empty() { rest.to_owned() } else { format!("{scheme}://{rest}") }
 }
 
 /// The folder that follows a repository in an object store.

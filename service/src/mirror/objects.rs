@@ -17,10 +17,14 @@ use object_store::{
 use reqwest::Url;
 use telltale_models::ModelError;
 
-use super::MirrorError;
+use super::{MirrorError, shown};
 
 /// Largest object that is fetched: the largest file that a version may have.
-const MOST_BYTES: u64 = 64 << 20;
+pub const MOST_BYTES: u64 = 64 << 20;
+/// Largest policy, manifest or signature that is fetched: they are parsed where models serve.
+pub const MOST_TEXT: u64 = 1 << 20;
+/// Most models.
+const MOST_MODELS: usize = 10_000;
 /// Most objects of one model: a thousand versions have eight thousand.
 const MOST_OBJECTS: usize = 100_000;
 /// What one call of the store has, retries included.
@@ -58,6 +62,9 @@ impl Objects {
     /// [`MirrorError::Store`].
     pub async fn folders(&self) -> Result<Vec<String>, MirrorError> {
         let listed = within(self.store.list_with_delimiter(Some(&self.prefix))).await?.map_err(failed("listing"))?;
+        if listed.common_prefixes.len() > MOST_MODELS {
+            return Err(ModelError::Data(format!("`{}` has more than {MOST_MODELS} folders", self.prefix)).into());
+        }
         Ok(listed.common_prefixes.iter().filter_map(|place| place.filename().map(str::to_owned)).collect())
     }
 
@@ -87,11 +94,14 @@ impl Objects {
         parts.iter().fold(self.prefix.clone(), |place, part| place.join(*part))
     }
 
-    /// The bytes of an object that was listed.
+    /// The bytes of an object that was listed, at most so many.
     ///
     /// # Errors
     /// [`MirrorError::Store`], also when it is gone; [`MirrorError::Model`] when it is too large.
-    pub async fn fetch(&self, object: &ObjectMeta) -> Result<Vec<u8>, MirrorError> {
+    pub async fn fetch(&self, object: &ObjectMeta, most: u64) -> Result<Vec<u8>, MirrorError> {
+        if object.size > most {
+            return Err(ModelError::Data(format!("`{}` has {} bytes, allowed are {most}", object.location, object.size)).into());
+        }
         let found = self.get(&object.location).await?;
         let gone = || MirrorError::Store { what: format!("reading `{}`", object.location), problem: "it is gone".to_owned() };
         found.map(|(_, bytes)| bytes).ok_or_else(gone)
@@ -174,14 +184,6 @@ fn with<B, K: FromStr>(builder: B, options: Vec<(String, String)>, set: impl Fn(
         Ok(known) => Ok(set(builder, known, value)),
         Err(_) => Err(format!("this store has no option `{key}`")),
     })
-}
-
-/// An address without what may be a secret.
-fn shown(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let rest = rest.split(['?', '#']).next().unwrap_or_default();
-    let rest = rest.rsplit('@').next().unwrap_or_default();
-    if scheme.is_empty() { rest.to_owned() } else { format!("{scheme}://{rest}") }
 }
 
 fn failed(what: impl Into<String>) -> impl FnOnce(Error) -> MirrorError {

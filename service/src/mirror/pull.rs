@@ -15,7 +15,7 @@ use telltale_models::repository::{Author, MANIFEST, Manifest, ModelPolicy};
 use telltale_models::trust::{SIGNATURE, Signature};
 use telltale_models::{ModelError, Repository};
 
-use super::objects::{Objects, stamp};
+use super::objects::{MOST_BYTES, MOST_TEXT, Objects, stamp};
 use super::seen::Seen;
 use super::{MirrorError, Pulled};
 use crate::setup::SystemClock;
@@ -115,13 +115,15 @@ impl Mirror {
             pulled.refused.extend(late.err().map(|error| format!("{what}: {error}")));
         }
         let Some(object) = there.policy.filter(|policy| self.seen.is_new(policy)) else { return Ok(()) };
-        let bytes = self.objects.fetch(&object).await?;
+        let bytes = self.objects.fetch(&object, MOST_TEXT).await?;
         if self.seen.had(&object.location, &bytes) == Some(true) {
             self.seen.note(&object.location, stamp(&object), &bytes);
             return Ok(());
         }
         let policy = ModelPolicy::parse(Path::new(object.location.as_ref()), text(&object, &bytes)?)?;
-        if let Some(version) = policy.versions().into_iter().find(|version| absent.contains(version)) {
+        // A version of this number that did not come from there may be another one.
+        let known = |version: &u32| self.seen.knows(&self.objects.place(&[model, VERSIONS, &version.to_string(), MANIFEST]));
+        if let Some(version) = policy.versions().into_iter().find(|version| absent.contains(version) || !known(version)) {
             pulled.waiting.push(format!("{model} policy, revision {}: version {version}, which it names, is not here", policy.revision));
             return Ok(());
         }
@@ -130,7 +132,8 @@ impl Mirror {
             pulled.brought.push(format!("{model} policy, revision {}", policy.revision));
         }
         self.seen.note(&object.location, stamp(&object), &bytes);
-        Ok(())
+        // At once: what is changed here from now on must hold after a kill, too.
+        Ok(self.seen.save(self.repository.root())?)
     }
 
     /// What can belong to a model; other keys are passed over.
@@ -176,7 +179,7 @@ impl Mirror {
 
     async fn bring(&mut self, model: &str, version: u32, files: &Files) -> Result<Version, MirrorError> {
         let Some(object) = files.get(MANIFEST) else { return Ok(Version::Waits(MANIFEST.to_owned())) };
-        let written = self.objects.fetch(object).await?;
+        let written = self.objects.fetch(object, MOST_TEXT).await?;
         let manifest = Manifest::parse(Path::new(object.location.as_ref()), text(object, &written)?)?;
         if let Some(missing) = manifest.files.keys().find(|name| !files.contains_key(*name)) {
             return Ok(Version::Waits(missing.clone()));
@@ -184,7 +187,7 @@ impl Mirror {
         let mut fetched = Vec::new();
         let named = manifest.files.keys().map(String::as_str).chain([SIGNATURE]);
         for (name, object) in named.filter_map(|name| files.get_key_value(name)) {
-            fetched.push((name.clone(), self.objects.fetch(object).await?));
+            fetched.push((name.clone(), self.objects.fetch(object, MOST_BYTES).await?));
         }
         fetched.push((MANIFEST.to_owned(), written));
         self.repository.adopt(model, version, &fetched, &self.author)?;
@@ -199,7 +202,7 @@ impl Mirror {
     /// Refuses a version that stands there under the number of another one here: a policy must not mean the wrong one.
     async fn same(&mut self, model: &str, version: u32, manifest: Option<&ObjectMeta>) -> Result<(), MirrorError> {
         let Some(object) = manifest.filter(|object| self.seen.is_new(object)) else { return Ok(()) };
-        let bytes = self.objects.fetch(object).await?;
+        let bytes = self.objects.fetch(object, MOST_TEXT).await?;
         if blake3::hash(&bytes).to_hex().as_str() != self.repository.manifest_digest(model, version)? {
             let why =
                 "the one here is another version, which came otherwise; versions never change: bring one of them under another number";
@@ -212,7 +215,7 @@ impl Mirror {
     /// Brings a signature that came after its version. A wrong one leaves the version as it is.
     async fn signature(&mut self, model: &str, version: u32, object: Option<&ObjectMeta>) -> Result<(), MirrorError> {
         let Some(object) = object.filter(|object| self.seen.is_new(object)) else { return Ok(()) };
-        let bytes = self.objects.fetch(object).await?;
+        let bytes = self.objects.fetch(object, MOST_TEXT).await?;
         if self.seen.had(&object.location, &bytes) != Some(true) {
             let signature = Signature::parse(&bytes).map_err(ModelError::Data)?;
             self.repository.put_signature(model, version, &signature, &self.author)?;
@@ -227,12 +230,18 @@ impl Mirror {
 /// # Errors
 /// [`MirrorError`].
 pub fn pull(url: &str, options: Option<&Path>, folder: &Path) -> Result<Pulled, MirrorError> {
-    pull_within(url, options, folder, None)
+    pull_within(Mirror::open(url, options, folder)?, None)
 }
 
-/// [`pull`], given up after a while; what was brought until then is here.
-pub fn pull_within(url: &str, options: Option<&Path>, folder: &Path, deadline: Option<Duration>) -> Result<Pulled, MirrorError> {
+/// [`pull`] of a program that has just started: what another one refused is looked at again. Given up after a while; what was brought until then
+/// is here.
+pub fn pull_at_start(url: &str, options: Option<&Path>, folder: &Path, deadline: Option<Duration>) -> Result<Pulled, MirrorError> {
     let mut mirror = Mirror::open(url, options, folder)?;
+    mirror.seen.forget_refusals();
+    pull_within(mirror, deadline)
+}
+
+fn pull_within(mut mirror: Mirror, deadline: Option<Duration>) -> Result<Pulled, MirrorError> {
     wait(async move || {
         let Some(deadline) = deadline else { return mirror.pull().await };
         let late = || MirrorError::Store { what: "pulling".to_owned(), problem: format!("not done within {} seconds", deadline.as_secs()) };

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use object_store::{PutMode, UpdateVersion};
-use telltale_models::ModelError;
 use telltale_models::repository::{MANIFEST, ModelPolicy};
+use telltale_models::{ModelError, Repository};
 
 use super::MirrorError;
 use super::objects::stamp;
@@ -49,19 +49,29 @@ impl Mirror {
             let problem = format!("`{model}` version {version} stands in the store with another manifest; versions never change");
             return Err(ModelError::Data(problem).into());
         }
-        for (name, bytes) in files {
-            // What is there under this number is the same, or the rest of a push that ended early. Nobody may come in between.
+        for (name, bytes) in &files {
+            // What is there under this number is the same, or the rest of a push that ended early. The manifest is written once.
             let mode = if name == MANIFEST && there.is_none() { PutMode::Create } else { PutMode::Overwrite };
-            self.objects.put(&place(&name), bytes, mode).await?;
+            self.objects.put(&place(name), bytes.clone(), mode).await?;
+        }
+        // Another push of this number may have written its files after these and found the manifest there.
+        for (name, bytes) in &files {
+            if self.objects.get(&place(name)).await?.is_none_or(|(_, there)| there != *bytes) {
+                let problem = format!("`{model}` version {version}: another push came in between; push it again");
+                return Err(ModelError::Data(problem).into());
+            }
         }
         Ok(())
     }
 
-    /// A version that the policy names and the store does not have.
+    /// A version that the policy names and the store does not have; one that is another there is an error.
     async fn missing(&self, model: &str, policy: &ModelPolicy) -> Result<Option<u32>, MirrorError> {
         for version in policy.versions() {
-            if self.objects.get(&self.objects.place(&[model, VERSIONS, &version.to_string(), MANIFEST])).await?.is_none() {
-                return Ok(Some(version));
+            let there = self.objects.get(&self.objects.place(&[model, VERSIONS, &version.to_string(), MANIFEST])).await?;
+            let Some((_, manifest)) = there else { return Ok(Some(version)) };
+            if blake3::hash(&manifest).to_hex().as_str() != self.repository.manifest_digest(model, version)? {
+                let problem = format!("the policy of `{model}` names version {version}, which is another one in the store");
+                return Err(ModelError::Data(problem).into());
             }
         }
         Ok(None)
@@ -99,6 +109,8 @@ impl Mirror {
 /// # Errors
 /// [`MirrorError`].
 pub fn push(url: &str, options: Option<&Path>, folder: &Path, (model, version): (&str, Option<u32>)) -> Result<Vec<String>, MirrorError> {
+    // Opening a mirror makes its folder.
+    Repository::open(folder)?;
     let (mut mirror, model) = (Mirror::open(url, options, folder)?, model.to_owned());
     wait(async move || mirror.push(&model, version).await)
 }

@@ -65,6 +65,11 @@ impl Seen {
         self.taken.get(place.as_ref()).map(|taken| taken.digest == digest(bytes))
     }
 
+    /// Whether an object was ever taken over, or written.
+    pub fn knows(&self, place: &Place) -> bool {
+        self.taken.contains_key(place.as_ref())
+    }
+
     /// Notes what an object was.
     pub fn note(&mut self, place: &Place, stamp: String, bytes: &[u8]) {
         self.taken.insert(place.to_string(), Taken { stamp, digest: digest(bytes) });
@@ -78,6 +83,11 @@ impl Seen {
     /// Notes why a version was refused.
     pub fn refuse(&mut self, version: &Place, stamp: String, why: String) {
         self.refused.insert(version.to_string(), Refused { stamp, why });
+    }
+
+    /// Forgets what was refused: another program may know more kinds.
+    pub fn forget_refusals(&mut self) {
+        self.refused.clear();
     }
 
     /// Forgets that a version was refused.

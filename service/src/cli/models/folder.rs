@@ -184,7 +184,7 @@ fn champion(repository: &Repository, model: &str) -> Result<u32, CommandError> {
 
 fn repository(config: &ConfigArgs) -> Result<(crate::config::Config, PathBuf), CommandError> {
     let mut config = config.read()?;
-    let Some(path) = crate::mirror::folder(&config).map_err(CommandError::usage)? else {
+    let Some(path) = crate::mirror::folder(&config).map_err(super::not_brought)? else {
         return Err(CommandError::usage("no model repository: give `--models FOLDER` or set `models.path`"));
     };
     // What is in an object store was brought just now.

@@ -199,11 +199,12 @@ fn a_version_that_is_not_complete_or_was_changed_there_never_becomes_visible() {
     cloud.put("unusual/versions/1/model.bin", model);
     assert_eq!(site.brought(), ["unusual version 1", "unusual policy, revision 0"]);
     assert_eq!(site.versions(), [1]);
-    // A policy of a version that is nowhere is refused, what stands here stays.
-    for (text, why) in [("[aliases]\nchampion = 7\n", "version 7 is not in the repository"), ("nonsense", "policy.toml: ")] {
+    // A policy of a version that is nowhere waits, one that is none is refused; what stands here stays.
+    for (text, why) in [("[aliases]\nchampion = 7\n", "version 7, which it names"), ("nonsense", "policy.toml: ")] {
         cloud.put("unusual/policy.toml", text);
-        let refused = site.pull().unwrap().refused;
-        assert!(refused.len() == 1 && refused[0].contains(why), "{refused:?}");
+        let pulled = site.pull().unwrap();
+        let said: Vec<_> = pulled.waiting.into_iter().chain(pulled.refused).collect();
+        assert!(said.len() == 1 && said[0].contains(why), "{said:?}");
         assert_eq!(site.cache().policy("unusual").unwrap().aliases.champion, Some(1));
     }
 }
@@ -264,21 +265,35 @@ fn another_version_under_the_same_number_is_never_taken_for_it() {
     // As an inbox or `publish` here gives the next number, and somebody else gave it there.
     let here = site.cache().root().join("unusual/versions/2");
     copy(&here, 22);
+    let policy = "revision = 1\n[aliases]\nchampion = 2\nprevious = 1\n";
+    // The policy is there before the version that it means.
+    let known = site.cloud().take("unusual/policy.toml");
+    site.cloud().put("unusual/policy.toml", policy.to_owned());
+    let waiting = site.pull().unwrap().waiting;
+    assert!(waiting.len() == 1 && waiting[0].contains("version 2, which it names"), "{waiting:?}");
+    assert_eq!(site.cache().policy("unusual").unwrap().aliases.champion, Some(1));
+    site.cloud().put("unusual/policy.toml", known);
     site.version(2);
-    site.policy("revision = 1\n[aliases]\nchampion = 2\nprevious = 1\n");
+    site.policy(policy);
     site.push(Some(2)).unwrap();
     let pulled = site.pull().unwrap();
     assert!(pulled.refused.len() == 1 && pulled.refused[0].contains("unusual version 2: the one here is another version"), "{pulled:?}");
     assert!(pulled.waiting.len() == 1 && pulled.waiting[0].contains("version 2, which it names"), "{pulled:?}");
     assert_eq!(site.cache().policy("unusual").unwrap().aliases.champion, Some(1));
+    // What may speak of the one that was here must not mean the other one.
     site.cache().remove("unusual", 2, &author()).unwrap();
-    assert_eq!(site.brought(), ["unusual version 2", "unusual policy, revision 1"]);
+    let refused = site.pull().unwrap().refused;
+    assert!(refused.len() == 1 && refused[0].contains("another version's here, which was removed"), "{refused:?}");
+    site.version(3);
+    site.policy("revision = 2\n[aliases]\nchampion = 3\nprevious = 1\n");
+    site.push(Some(3)).unwrap();
+    assert_eq!(site.pull().unwrap().brought, ["unusual version 3", "unusual policy, revision 2"]);
     // A signature over something else changes nothing.
     let signature = SigningKey::from_seed([1; 32]).unwrap().sign(telltale_models::trust::Signs::Manifest, "unusual", b"something else");
-    site.cloud().put("unusual/versions/2/signature.json", signature.to_json());
+    site.cloud().put("unusual/versions/3/signature.json", signature.to_json());
     let refused = site.pull().unwrap().refused;
-    assert!(refused.len() == 1 && refused[0].contains("was changed after"), "{refused:?}");
-    assert!(!here.join("signature.json").exists());
+    assert!(refused.len() == 2 && refused[1].contains("was changed after"), "{refused:?}");
+    assert!(!here.with_file_name("3").join("signature.json").exists());
 }
 
 #[test]

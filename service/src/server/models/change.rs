@@ -48,8 +48,11 @@ fn try_step(service: &Service, model: &str, step: Step, uncalibrated: bool, aske
     may_read(service, &loader, model, step)?;
     let save = || -> Result<(), CallError> {
         let unchanged = |current: &ModelPolicy| {
-            let same = current.revision == before.revision;
-            if same { Ok(next.clone()) } else { Err("its policy was changed by somebody else in the meantime; try again".to_owned()) }
+            if *current == before {
+                Ok(next.clone())
+            } else {
+                Err("its policy was changed by somebody else in the meantime; try again".to_owned())
+            }
         };
         loader.repository().change(model, unchanged)?;
         let line = AuditLine::new(&asker.author(service), step.name(), model, step.version());

@@ -34,7 +34,7 @@ enum Taken {
     Later(String),
 }
 
-/// Looks at the inbox until the server drains, for that share of the time at most.
+/// Looks at the inbox until the server drains. It rests after each look, so that looks take that share of the time, long ones more.
 pub fn run(service: &Weak<Service>, percent: u64) {
     yield_to_scoring(10);
     let (mut patience, mut recovered) = (Patience::default(), false);
@@ -60,6 +60,9 @@ fn look(service: &Service, loader: &Arc<Loader>, (inbox, percent): (&Path, u64),
     let files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| is_model(path)).collect();
     patience.keep(&files);
     for path in files {
+        if *service.draining.borrow() {
+            return;
+        }
         let Ok(metadata) = path.symlink_metadata() else { continue };
         let ready = patience.look(&path, Stamp::of(&metadata));
         if ready == Ready::No {

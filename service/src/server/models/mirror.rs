@@ -9,6 +9,8 @@ use crate::config::{Config, Models};
 use crate::mirror::{self, MirrorError, Pulled};
 use crate::server::Service;
 
+use super::yield_to_scoring;
+
 /// How soon it is noticed that the server drains.
 const STEP: Duration = Duration::from_millis(250);
 
@@ -25,6 +27,7 @@ pub fn start(service: &Arc<Service>, config: &Config) -> std::io::Result<()> {
 }
 
 fn run(service: &Weak<Service>, models: &Models, folder: &Path) {
+    yield_to_scoring(10);
     let Some(url) = models.repository.as_deref() else { return };
     let every = Duration::from_secs(models.repository_seconds);
     let (mut passed, mut said) = (Duration::ZERO, BTreeSet::new());

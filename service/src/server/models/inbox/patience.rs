@@ -10,7 +10,7 @@ use super::files::Stamp;
 const STILL: u32 = 2;
 /// Looks after which a file that is not complete will not become so any more.
 const GIVEN_UP: u32 = 24;
-/// Longest pause after something failed, looks: five minutes.
+/// Longest pause after something failed, looks: five minutes at least.
 const LONGEST: u32 = 1_200;
 
 /// The files and what was seen of each.
