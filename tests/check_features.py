@@ -22,7 +22,7 @@ def each(name: str, tests: tuple[tuple[str, str], ...]) -> Iterator[Figure]:
         try:
             suite(f"^{name}::{test}")
         except RuntimeError as error:
-            yield Figure(what, str(error).splitlines()[-1], "passes", holds=False)
+            yield Figure(what, " ".join(str(error).split()), "passes", holds=False)
             continue
         yield Figure(what, "passes", "passes", holds=True)
 
@@ -82,7 +82,7 @@ def accuracy() -> Iterator[Figure]:
     try:
         suite("every_aggregation", TELLTALE_SIZE="full")
     except RuntimeError as error:
-        missed = str(error).splitlines()[-1]
+        missed = " ".join(str(error).split())
     if not out.exists():
         raise RuntimeError(missed or "no figures were written")
     rows = json.loads(out.read_text(encoding="utf-8"))

@@ -37,7 +37,10 @@ def run(*command: str | Path) -> str:
     """Standard output of a command; raises with its last words when it fails."""
     done = subprocess.run([str(part) for part in command], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        # Where a test failed, and why, stands before the summary.
+        panic = next((at for at, line in enumerate(lines) if "panicked at" in line), None)
+        last = "\n".join(lines[-5:] if panic is None else lines[panic : panic + 5])
         raise RuntimeError(f"{' '.join(str(part) for part in command[:3])} ended with {done.returncode}: {last}")
     return done.stdout
 
