@@ -51,6 +51,12 @@ pub async fn find(scorer: &Scorer, name: &str) -> Option<Model> {
     listed.into_iter().find(|model| model.name == name)
 }
 
+/// Waits until the first version of a model is in shadow.
+async fn in_shadow(scorer: &Scorer, name: &str) {
+    within(Duration::from_secs(60), "the model in shadow", || async { find(scorer, name).await.is_some_and(|model| model.shadow == [1]) })
+        .await;
+}
+
 /// Names in a folder; none when it is not there.
 pub fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).map(|entries| entries.filter_map(Result::ok).collect::<Vec<_>>()).unwrap_or_default();
@@ -171,10 +177,7 @@ async fn a_good_model_is_taken_on_a_machine_that_leaves_nothing_over() {
     within(Duration::from_secs(60), "the file out of the inbox", || async { names(&root.join("inbox")).is_empty() }).await;
     drop(busy);
     assert_eq!(names(&root.join(".quarantine")), Vec::<String>::new());
-    within(Duration::from_secs(20), "the model in shadow", || async {
-        find(&scorer, "mine").await.is_some_and(|model| model.shadow == [1])
-    })
-    .await;
+    in_shadow(&scorer, "mine").await;
 }
 
 /// Processes whose parent that is.
@@ -201,10 +204,7 @@ async fn killed_workers_cost_a_row_and_are_replaced() {
     tokio::time::sleep(Duration::from_millis(1_200)).await;
     assert!(root.join("inbox/mine.onnx").is_file() && find(&scorer, "mine").await.is_none());
     std::fs::write(root.join("inbox/mine.onnx"), &bytes).unwrap();
-    within(Duration::from_secs(60), "the model in shadow", || async {
-        find(&scorer, "mine").await.is_some_and(|model| model.shadow == [1])
-    })
-    .await;
+    in_shadow(&scorer, "mine").await;
     let promote = PromoteModelRequest { model: "mine".to_owned(), version: 1, ..Default::default() };
     models(&scorer).await.promote_model(promote).await.unwrap();
 
