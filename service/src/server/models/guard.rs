@@ -8,8 +8,6 @@ use super::compare::Comparison;
 const KEPT: usize = 1_000;
 /// Errors among the kept rows from which on a version is taken back.
 const ERRORS: usize = 5;
-/// Fewer rows than this say nothing about a 99th percentile.
-const ROWS_FOR_TIMES: usize = 300;
 /// Fewer rows than this say nothing about a distribution.
 const ROWS_FOR_SCORES: u64 = 1_000;
 /// Largest allowed ratio of the 99th percentiles of the time that models take.
@@ -55,13 +53,19 @@ impl Window {
         }
     }
 
-    fn p99(&self) -> Option<f64> {
-        let mut times: Vec<f64> = self.rows.iter().copied().flatten().collect();
-        if times.len() < ROWS_FOR_TIMES {
+    /// 99th percentile of the times in the older and in the newer half of the kept rows, the lower one first; `None` while fewer are kept.
+    fn p99(&self) -> Option<(f64, f64)> {
+        if self.rows.len() < KEPT {
             return None;
         }
-        times.sort_by(f64::total_cmp);
-        times.get(times.len() * 99 / 100).copied()
+        let half = |rows: &mut dyn Iterator<Item = &Option<f64>>| {
+            let mut times: Vec<f64> = rows.filter_map(|row| *row).collect();
+            times.sort_by(f64::total_cmp);
+            times.get(times.len() * 99 / 100).copied()
+        };
+        let older = half(&mut self.rows.iter().take(KEPT / 2))?;
+        let newer = half(&mut self.rows.iter().skip(KEPT / 2))?;
+        Some((older.min(newer), older.max(newer)))
     }
 
     /// Why this version must not answer any more.
@@ -70,10 +74,11 @@ impl Window {
         (errors >= ERRORS).then(|| format!("{errors} of the last {rows} rows got no score: {}", self.problem))
     }
 
-    /// Why it is too slow beside the other. A difference up to `more` microseconds hurts nobody: a row in a worker takes a tenth of a
-    /// millisecond more than one in the scorer, and on a busy machine now and then much more than that.
+    /// Why it is too slow beside the other: in both halves of its rows slower than the other in either, since a machine that stood still
+    /// for a moment shows in one. A difference up to `more` microseconds hurts nobody: a row in a worker takes a tenth of a millisecond more
+    /// than one in the scorer, and on a busy machine now and then much more than that.
     pub fn slower_than(&self, other: &Self, more: f64) -> Option<String> {
-        let (own, others) = (self.p99()?, other.p99()?);
+        let ((own, _), (_, others)) = (self.p99()?, other.p99()?);
         let slow = own > SLOWER * others && own > others + more;
         slow.then(|| {
             format!(
@@ -141,13 +146,24 @@ mod tests {
     fn slow_means_slower_than_the_other_and_by_more_than_noise() {
         let filled = |micros: f64| {
             let mut window = Window::default();
-            (0..500).for_each(|_| window.answered(micros));
+            (0..KEPT).for_each(|_| window.answered(micros));
             window
         };
         assert!(filled(2_900.0).slower_than(&filled(1_500.0), 1_000.0).unwrap().contains("up to 2900 µs, 1500 µs"));
         assert_eq!(filled(4_300.0).slower_than(&filled(3_000.0), 1_000.0), None);
         assert_eq!(filled(900.0).slower_than(&filled(20.0), 1_000.0), None, "less than a millisecond more");
         assert_eq!(Window::default().slower_than(&filled(20.0), 1_000.0), None);
+        // A machine that stands still for a moment delays as many rows as are slow in a slow version, but one after the other.
+        let stalls = |slow: fn(usize) -> bool| {
+            let mut window = Window::default();
+            (0..KEPT).for_each(|row| window.answered(if slow(row) { 9_000.0 } else { 20.0 }));
+            window.slower_than(&filled(20.0), 1_000.0)
+        };
+        assert_eq!(stalls(|row| (600..650).contains(&row)), None);
+        assert!(stalls(|row| row % 20 == 0).is_some());
+        let mut interrupted = filled(20.0);
+        (0..50).for_each(|_| interrupted.answered(9_000.0));
+        assert_eq!(filled(9_000.0).slower_than(&interrupted, 1_000.0), None, "the other was as slow for a moment");
     }
 
     #[test]
