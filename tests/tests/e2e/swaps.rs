@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use telltale_proto::v1::models_client::ModelsClient;
+use telltale_proto::v1::scorer_client::ScorerClient;
 use telltale_proto::v1::{
     ListModelsRequest, ModelChange, ModelScore, PromoteModelRequest, RemoveModelRequest, RollbackModelRequest, SetCanaryRequest,
     SetShadowRequest, Verdict,
@@ -28,12 +29,11 @@ const DROP_EVERY: u64 = 40;
 const PACE: Duration = Duration::from_millis(3);
 /// Calls before the first swap, which warm everything up and fill what is bounded.
 const SETTLE: u64 = 8_000;
-/// Calls of the one who swaps after each swap, and how many of them still belong to it: what is steady is measured on the others, by the
-/// same caller under the same load, so that what else the machine does is in both.
-const CALLS: (usize, usize) = (8, 2);
+/// Rounds before the first swap in which the operator asks and changes nothing.
+const STILL: u64 = 500;
 /// Changes before it, and a file in the inbox: all three versions are in memory then, one of them on trial, so that what compares them fills.
 const WARM: u64 = 3;
-/// What grows with traffic is small here, and full before the first swap: what grows after it grew by swaps. The inbox rests less, for more drops;
+/// What grows with traffic is small here, so that what grows after the first swap grew by swaps. The inbox rests less, for more drops;
 /// a machine that stands still for milliseconds is no slow version, which the guard would take back before the operator does.
 const BOUNDS: &str = "await_labels = 1000\ninbox_percent = 50\nslower_us = 1000000\n[idempotency]\ntransactions = 1024\nearly_outcomes = 100\n[names]\nmax_mb = 1\n[endpoints]\nlearn = \"off\"\n";
 
@@ -102,6 +102,11 @@ impl Operator {
         (number == 1, change.unwrap())
     }
 
+    /// A question that changes nothing.
+    async fn ask(&mut self) {
+        self.models.list_models(ListModelsRequest {}).await.unwrap();
+    }
+
     /// Drops a file that no version has, once the one before it was taken and is out of the way.
     async fn drop_file(&mut self) {
         self.clear().await;
@@ -152,18 +157,84 @@ struct Seen {
     stop: AtomicBool,
     answered: AtomicU64,
     mixed: AtomicU64,
+    /// Verdicts that a version on trial answered.
+    on_trial: AtomicU64,
+}
+
+impl Seen {
+    fn note(&self, verdict: &Verdict) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        self.mixed.fetch_add(u64::from(mixes(verdict)), Ordering::Relaxed);
+        let on_trial = verdict.models.iter().any(|model| model.role == "canary");
+        self.on_trial.fetch_add(u64::from(on_trial), Ordering::Relaxed);
+    }
 }
 
 /// Calls until it is told to stop. A call that fails ends the test.
-async fn call(scorer: telltale_proto::v1::scorer_client::ScorerClient<Channel>, seed: u64, seen: Arc<Seen>) {
+async fn call(scorer: ScorerClient<Channel>, seed: u64, seen: Arc<Seen>) {
     let mut traffic = Traffic::new(seed, CLIENTS);
     let mut pace = tokio::time::interval(PACE);
     pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !seen.stop.load(Ordering::Relaxed) {
         pace.tick().await;
-        let verdict = score(&scorer, traffic.next_transaction()).await.unwrap();
-        seen.answered.fetch_add(1, Ordering::Relaxed);
-        seen.mixed.fetch_add(u64::from(mixes(&verdict)), Ordering::Relaxed);
+        seen.note(&score(&scorer, traffic.next_transaction()).await.unwrap());
+    }
+}
+
+/// Who calls once after each answer to the operator, whatever that changed.
+struct Prober {
+    scorer: ScorerClient<Channel>,
+    traffic: Traffic,
+    seen: Arc<Seen>,
+}
+
+impl Prober {
+    /// Microseconds of a call, then a pause.
+    async fn call(&mut self) -> u64 {
+        let begun = Instant::now();
+        let verdict = score(&self.scorer, self.traffic.next_transaction()).await.unwrap();
+        let took = begun.elapsed().as_micros() as u64;
+        self.seen.note(&verdict);
+        tokio::time::sleep(PACE).await;
+        took
+    }
+}
+
+/// Microseconds, of rollbacks and of the calls that came after the operator's answers.
+#[derive(Default)]
+struct Took {
+    rollbacks: Vec<u64>,
+    /// After a change.
+    first: Vec<u64>,
+    /// After a question, turn about with the changes: in the same place, under the same load.
+    steady: Vec<u64>,
+    /// After a question, before the first change.
+    still: Vec<u64>,
+}
+
+impl Took {
+    /// One change and one question.
+    async fn round(&mut self, operator: &mut Operator, prober: &mut Prober) {
+        let (rollback, change) = operator.step().await;
+        self.first.push(prober.call().await);
+        if rollback {
+            self.rollbacks.push(change.took_us);
+        }
+        operator.ask().await;
+        self.steady.push(prober.call().await);
+    }
+
+    fn figures(&mut self) -> serde_json::Value {
+        serde_json::json!({
+            "failed": 0,
+            "rollback_max_ms": self.rollbacks.iter().max().copied().unwrap_or(0) as f64 / 1e3,
+            "rollback_p50_ms": quantile(&mut self.rollbacks, 0.5) as f64 / 1e3,
+            "still_p99_us": quantile(&mut self.still, 0.99),
+            "steady_p50_us": quantile(&mut self.steady, 0.5),
+            "steady_p99_us": quantile(&mut self.steady, 0.99),
+            "first_after_swap_p50_us": quantile(&mut self.first, 0.5),
+            "first_after_swap_p99_us": quantile(&mut self.first, 0.99),
+        })
     }
 }
 
@@ -189,37 +260,27 @@ async fn swaps_under_load_fail_no_call_and_mix_no_versions() {
     for _ in 0..WARM {
         operator.step().await;
     }
-    // As many calls again, whatever came before them.
-    let from = seen.answered.swap(0, Ordering::Relaxed);
-    while seen.answered.load(Ordering::Relaxed) < SETTLE {
+    // So many calls more, whatever came before them.
+    let settled = seen.answered.load(Ordering::Relaxed) + SETTLE;
+    while seen.answered.load(Ordering::Relaxed) < settled {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    let mut prober = Prober { scorer: scorer.client().await, traffic: Traffic::new(99, CLIENTS), seen: Arc::clone(&seen) };
+    let mut took = Took::default();
+    for _ in 0..STILL {
+        operator.ask().await;
+        took.still.push(prober.call().await);
+    }
     let before = resident(scorer.process.id());
-    let (client, mut traffic) = (scorer.client().await, Traffic::new(99, CLIENTS));
-    let (mut rollbacks, mut first, mut steady, mut on_the_way) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut on_the_way = Vec::new();
     for number in 0..swaps {
         if number % (swaps / 10) == 0 {
             on_the_way.push(resident(scorer.process.id()));
         }
         if number % DROP_EVERY == DROP_EVERY - 1 {
             operator.drop_file().await;
-            continue;
-        }
-        let (rollback, change) = operator.step().await;
-        if rollback {
-            rollbacks.push(change.took_us);
-        }
-        for call in 0..CALLS.0 {
-            let begun = Instant::now();
-            let verdict = score(&client, traffic.next_transaction()).await.unwrap();
-            let took = begun.elapsed().as_micros() as u64;
-            match call {
-                0 => first.push(took),
-                _ if call >= CALLS.1 => steady.push(took),
-                _ => {}
-            }
-            assert!(!mixes(&verdict), "{verdict:?}");
-            tokio::time::sleep(PACE).await;
+        } else {
+            took.round(&mut operator, &mut prober).await;
         }
     }
     operator.clear().await;
@@ -228,23 +289,17 @@ async fn swaps_under_load_fail_no_call_and_mix_no_versions() {
         task.await.unwrap();
     }
     let after = resident(scorer.process.id());
-    let mixed = seen.mixed.load(Ordering::Relaxed);
-    let figures = serde_json::json!({
-        "swaps": swaps,
-        "drops": operator.drops,
-        "calls": from + seen.answered.load(Ordering::Relaxed) + (first.len() * CALLS.0) as u64,
-        "failed": 0,
-        "mixed": mixed,
-        "resident_kib": on_the_way,
-        "resident_growth_percent": 100.0 * (after as f64 - before as f64) / before as f64,
-        "rollback_max_ms": rollbacks.iter().max().copied().unwrap_or(0) as f64 / 1e3,
-        "rollback_p50_ms": quantile(&mut rollbacks, 0.5) as f64 / 1e3,
-        "steady_p50_us": quantile(&mut steady, 0.5),
-        "steady_p99_us": quantile(&mut steady, 0.99),
-        "first_after_swap_p50_us": quantile(&mut first, 0.5),
-        "first_after_swap_p99_us": quantile(&mut first, 0.99),
-    });
+    let (mixed, on_trial) = (seen.mixed.load(Ordering::Relaxed), seen.on_trial.load(Ordering::Relaxed));
+    let mut figures = took.figures();
+    figures["swaps"] = swaps.into();
+    figures["drops"] = operator.drops.into();
+    figures["calls"] = seen.answered.load(Ordering::Relaxed).into();
+    figures["on_trial"] = on_trial.into();
+    figures["mixed"] = mixed.into();
+    figures["resident_kib"] = on_the_way.into();
+    figures["resident_growth_percent"] = (100.0 * (after as f64 - before as f64) / before as f64).into();
     write_figures("swaps.json", &figures);
     assert_eq!(mixed, 0, "{figures:#}");
+    assert!(on_trial > 0, "{figures:#}");
     assert_eq!(operator.drops, swaps / DROP_EVERY + 1);
 }

@@ -53,7 +53,7 @@ impl Window {
         }
     }
 
-    /// 99th percentile of the times in the older and in the newer half of the kept rows, the lower one first; `None` while fewer are kept.
+    /// 99th percentile of the times in the older and in the newer half of the kept rows, the lower one first; `None` before [`KEPT`] rows.
     fn p99(&self) -> Option<(f64, f64)> {
         if self.rows.len() < KEPT {
             return None;
@@ -75,7 +75,7 @@ impl Window {
     }
 
     /// Why it is too slow beside the other: in both halves of its rows slower than the other in either, since a machine that stood still
-    /// for a moment shows in one. A difference up to `more` microseconds hurts nobody: a row in a worker takes a tenth of a millisecond more
+    /// for a moment shows mostly in one. A difference up to `more` microseconds hurts nobody: a row in a worker takes a tenth of a millisecond more
     /// than one in the scorer, and on a busy machine now and then much more than that.
     pub fn slower_than(&self, other: &Self, more: f64) -> Option<String> {
         let ((own, _), (_, others)) = (self.p99()?, other.p99()?);
