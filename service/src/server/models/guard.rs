@@ -6,6 +6,9 @@ use super::compare::Comparison;
 
 /// Rows whose times and errors are kept.
 const KEPT: usize = 1_000;
+/// Parts of them that are looked at by themselves. A machine that stands still for a moment delays rows that follow each other: up to a
+/// quarter of them lie in two quarters at most.
+const QUARTERS: usize = 4;
 /// Errors among the kept rows from which on a version is taken back.
 const ERRORS: usize = 5;
 /// Fewer rows than this say nothing about a distribution.
@@ -53,19 +56,23 @@ impl Window {
         }
     }
 
-    /// 99th percentile of the times in the older and in the newer half of the kept rows, the lower one first; `None` before [`KEPT`] rows.
-    fn p99(&self) -> Option<(f64, f64)> {
-        if self.rows.len() < KEPT {
-            return None;
-        }
-        let half = |rows: &mut dyn Iterator<Item = &Option<f64>>| {
-            let mut times: Vec<f64> = rows.filter_map(|row| *row).collect();
+    /// 99th percentile of the times in each quarter of the kept rows, ascending; `None` before [`KEPT`] rows, or without a time in one.
+    fn p99(&self) -> Option<[f64; QUARTERS]> {
+        let quarter = |number: usize| {
+            let rows = self.rows.range(number * KEPT / QUARTERS..(number + 1) * KEPT / QUARTERS);
+            let mut times: Vec<f64> = rows.copied().flatten().collect();
             times.sort_by(f64::total_cmp);
             times.get(times.len() * 99 / 100).copied()
         };
-        let older = half(&mut self.rows.iter().take(KEPT / 2))?;
-        let newer = half(&mut self.rows.iter().skip(KEPT / 2))?;
-        Some((older.min(newer), older.max(newer)))
+        if self.rows.len() < KEPT {
+            return None;
+        }
+        let mut quarters = [0.0; QUARTERS];
+        for (number, p99) in quarters.iter_mut().enumerate() {
+            *p99 = quarter(number)?;
+        }
+        quarters.sort_by(f64::total_cmp);
+        Some(quarters)
     }
 
     /// Why this version must not answer any more.
@@ -74,15 +81,15 @@ impl Window {
         (errors >= ERRORS).then(|| format!("{errors} of the last {rows} rows got no score: {}", self.problem))
     }
 
-    /// Why it is too slow beside the other: in both halves of its rows slower than the other in either, since a machine that stood still
-    /// for a moment shows mostly in one. A difference up to `more` microseconds hurts nobody: a row in a worker takes a tenth of a millisecond more
-    /// than one in the scorer, and on a busy machine now and then much more than that.
+    /// Why it is too slow beside the other: in all quarters of its rows but one, and slower than the other is in any but its slowest. A
+    /// difference up to `more` microseconds hurts nobody: a row in a worker takes a tenth of a millisecond more than one in the scorer, and
+    /// on a busy machine now and then much more than that.
     pub fn slower_than(&self, other: &Self, more: f64) -> Option<String> {
-        let ((own, _), (_, others)) = (self.p99()?, other.p99()?);
+        let ([_, own, ..], [.., others, _]) = (self.p99()?, other.p99()?);
         let slow = own > SLOWER * others && own > others + more;
         slow.then(|| {
             format!(
-                "99 % of its rows take up to {own:.0} µs, {others:.0} µs without it; allowed is {SLOWER} times that, or {more:.0} µs more"
+                "99 % of its rows take up to {own:.0} µs or more, {others:.0} µs without it; allowed is {SLOWER} times that, or {more:.0} µs more"
             )
         })
     }
@@ -149,21 +156,29 @@ mod tests {
             (0..KEPT).for_each(|_| window.answered(micros));
             window
         };
-        assert!(filled(2_900.0).slower_than(&filled(1_500.0), 1_000.0).unwrap().contains("up to 2900 µs, 1500 µs"));
+        assert!(filled(2_900.0).slower_than(&filled(1_500.0), 1_000.0).unwrap().contains("up to 2900 µs or more, 1500 µs"));
         assert_eq!(filled(4_300.0).slower_than(&filled(3_000.0), 1_000.0), None);
         assert_eq!(filled(900.0).slower_than(&filled(20.0), 1_000.0), None, "less than a millisecond more");
         assert_eq!(Window::default().slower_than(&filled(20.0), 1_000.0), None);
-        // A machine that stands still for a moment delays as many rows as are slow in a slow version, but one after the other.
-        let stalls = |slow: fn(usize) -> bool| {
+        let with = |slow: &dyn Fn(usize) -> bool| {
             let mut window = Window::default();
             (0..KEPT).for_each(|row| window.answered(if slow(row) { 9_000.0 } else { 20.0 }));
-            window.slower_than(&filled(20.0), 1_000.0)
+            window
         };
-        assert_eq!(stalls(|row| (600..650).contains(&row)), None);
-        assert!(stalls(|row| row % 20 == 0).is_some());
-        let mut interrupted = filled(20.0);
-        (0..50).for_each(|_| interrupted.answered(9_000.0));
-        assert_eq!(filled(9_000.0).slower_than(&interrupted, 1_000.0), None, "the other was as slow for a moment");
+        // A machine that stands still for a moment delays as many rows as are late in a slow version, but one after the other.
+        for at in 0..KEPT - 50 {
+            assert_eq!(with(&|row| (at..at + 50).contains(&row)).slower_than(&filled(20.0), 1_000.0), None, "{at}");
+        }
+        let one_in_twenty = with(&|row| row % 20 == 0);
+        assert!(one_in_twenty.slower_than(&filled(20.0), 1_000.0).is_some());
+        assert!(one_in_twenty.slower_than(&with(&|row| row < 50), 1_000.0).is_some(), "what the other lost in one quarter is no yardstick");
+        assert_eq!(filled(9_000.0).slower_than(&one_in_twenty, 1_000.0), None, "the other is as slow");
+        // All rows, and no fewer, are asked for.
+        let mut few = Window::default();
+        (1..KEPT).for_each(|_| few.answered(9_000.0));
+        assert_eq!(few.slower_than(&filled(20.0), 1_000.0), None);
+        few.answered(9_000.0);
+        assert!(few.slower_than(&filled(20.0), 1_000.0).is_some());
     }
 
     #[test]
