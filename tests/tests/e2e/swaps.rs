@@ -21,7 +21,7 @@ use crate::stage::{score, within, write_figures};
 
 const MODEL: &str = "unusual";
 const DROPPED: &str = "dropped";
-/// Clients: few, since the state of each grows for minutes as its windows fill. That of sixty was most of what a run grew by.
+/// Clients: few, since the state of each grows for minutes as its windows fill, which is no cost of swaps.
 const CLIENTS: u32 = 12;
 /// Every so many swaps one is a file in the inbox.
 const DROP_EVERY: u64 = 40;
