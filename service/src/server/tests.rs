@@ -4,6 +4,7 @@ mod access;
 mod answers;
 mod doors;
 mod drift;
+mod guard;
 mod hints;
 mod inference;
 mod kept;

@@ -238,6 +238,20 @@ impl Took {
     }
 }
 
+/// All three versions and a dropped file in memory, and everything warm.
+async fn settle(operator: &mut Operator, seen: &Seen) {
+    operator.drop_file().await;
+    operator.taken().await;
+    for _ in 0..WARM {
+        operator.step().await;
+    }
+    // So many calls more, whatever came before them.
+    let settled = seen.answered.load(Ordering::Relaxed) + SETTLE;
+    while seen.answered.load(Ordering::Relaxed) < settled {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn swaps_under_load_fail_no_call_and_mix_no_versions() {
     let full = std::env::var("TELLTALE_SIZE").is_ok_and(|size| size == "full");
@@ -255,16 +269,7 @@ async fn swaps_under_load_fail_no_call_and_mix_no_versions() {
     }
     let models = ModelsClient::new(connect(scorer.admin));
     let mut operator = Operator { models, inbox: root.join("inbox"), drops: 0, steps: 0 };
-    operator.drop_file().await;
-    operator.taken().await;
-    for _ in 0..WARM {
-        operator.step().await;
-    }
-    // So many calls more, whatever came before them.
-    let settled = seen.answered.load(Ordering::Relaxed) + SETTLE;
-    while seen.answered.load(Ordering::Relaxed) < settled {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    settle(&mut operator, &seen).await;
     let mut prober = Prober { scorer: scorer.client().await, traffic: Traffic::new(99, CLIENTS), seen: Arc::clone(&seen) };
     let mut took = Took::default();
     for _ in 0..STILL {
@@ -289,17 +294,17 @@ async fn swaps_under_load_fail_no_call_and_mix_no_versions() {
         task.await.unwrap();
     }
     let after = resident(scorer.process.id());
-    let (mixed, on_trial) = (seen.mixed.load(Ordering::Relaxed), seen.on_trial.load(Ordering::Relaxed));
+    let growth = 100.0 * (after as f64 - before as f64) / before as f64;
     let mut figures = took.figures();
-    figures["swaps"] = swaps.into();
-    figures["drops"] = operator.drops.into();
-    figures["calls"] = seen.answered.load(Ordering::Relaxed).into();
-    figures["on_trial"] = on_trial.into();
-    figures["mixed"] = mixed.into();
+    for (name, count) in [("calls", &seen.answered), ("on_trial", &seen.on_trial), ("mixed", &seen.mixed)] {
+        figures[name] = count.load(Ordering::Relaxed).into();
+    }
+    for (name, value) in [("swaps", swaps.into()), ("drops", operator.drops.into()), ("resident_growth_percent", growth.into())] {
+        figures[name] = value;
+    }
     figures["resident_kib"] = on_the_way.into();
-    figures["resident_growth_percent"] = (100.0 * (after as f64 - before as f64) / before as f64).into();
     write_figures("swaps.json", &figures);
-    assert_eq!(mixed, 0, "{figures:#}");
-    assert!(on_trial > 0, "{figures:#}");
+    assert_eq!(figures["mixed"], 0, "{figures:#}");
+    assert!(figures["on_trial"].as_u64() > Some(0), "{figures:#}");
     assert_eq!(operator.drops, swaps / DROP_EVERY + 1);
 }

@@ -13,6 +13,7 @@ mod inbox;
 mod labels;
 mod mirror;
 mod probation;
+mod seen;
 mod shadow;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};

@@ -3,7 +3,7 @@
 //! The answer never waits: when the queue is full the transaction is dropped here and counted. Versions in shadow and on trial are scored
 //! beside their champion, a champion for a while beside the version before it; one that does harm is taken back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
@@ -20,9 +20,9 @@ use telltale_policy::Ensemble;
 
 use super::compare::{Comparison, Pair};
 use super::drift::Drift;
-use super::guard::{Window, differs};
-use super::labels::Labels;
-use super::probation::{Probation, Reign, newly_promoted};
+use super::guard::differs;
+use super::probation::{Reign, newly_promoted};
+use super::seen::{Seen, Version, counting};
 use super::{change, yield_to_scoring};
 use crate::config::Models;
 use crate::in_force::InForce;
@@ -33,8 +33,6 @@ use crate::server::Service;
 const QUEUE: usize = 1_024;
 /// How often an idle thread looks whether the server is still there.
 const LOOK: Duration = Duration::from_millis(250);
-
-type Version = (Arc<str>, u32);
 
 /// One answered transaction.
 struct Watched {
@@ -70,34 +68,6 @@ pub struct Shadows {
     slower_us: f64,
     /// How far the rows have moved from what the champions learnt.
     pub drift: Drift,
-}
-
-struct Seen {
-    compared: BTreeMap<Version, Comparison>,
-    windows: BTreeMap<Version, Window>,
-    /// What each version made of the latest transactions, until their labels come, and labels that came before.
-    labels: Labels<Vec<(Version, Pair)>>,
-    probation: Probation,
-    /// Whether any version was to be compared when the models last changed: else no label waits for a score.
-    watches: bool,
-    /// Versions that are being taken back.
-    leaving: Vec<Version>,
-    /// Versions that counted already when this process began: what they did in shadow is not known here.
-    resumed: BTreeSet<Version>,
-}
-
-impl Seen {
-    fn new(await_labels: usize) -> Self {
-        Self {
-            compared: BTreeMap::new(),
-            windows: BTreeMap::new(),
-            labels: Labels::new(await_labels),
-            probation: Probation::default(),
-            watches: false,
-            leaving: Vec::new(),
-            resumed: BTreeSet::new(),
-        }
-    }
 }
 
 impl Shadows {
@@ -167,12 +137,11 @@ impl Shadows {
 
     /// Follows the bundle that this process begins with; the champions of `new` were put in force a short while before.
     fn begin(&self, bundle: &Bundle, new: &BTreeSet<String>) {
-        let counted = bundle.states().flat_map(|(model, state)| {
-            let champion = state.policy.aliases.champion.filter(|_| new.contains(model));
-            let trial = state.policy.canary.map(|canary| canary.version);
-            champion.into_iter().chain(trial).map(move |version| (Arc::from(model), version))
-        });
-        self.seen.lock().resumed = counted.collect();
+        let is_resumed = |(model, version): &Version| {
+            let champion = bundle.policy(model).and_then(|policy| policy.aliases.champion);
+            champion != Some(*version) || new.contains(&**model)
+        };
+        self.seen.lock().resumed = counting(bundle).into_iter().filter(is_resumed).collect();
         self.follow(bundle, |model| new.contains(model));
     }
 
@@ -185,11 +154,7 @@ impl Shadows {
         let plays = |(model, version): &Version| bundle.policy(model).is_some_and(|policy| policy.versions().contains(version));
         seen.compared.retain(|version, _| plays(version));
         seen.windows.retain(|version, _| plays(version));
-        seen.resumed.retain(|(model, version)| {
-            bundle.policy(model).is_some_and(|policy| {
-                policy.aliases.champion == Some(*version) || policy.canary.is_some_and(|canary| canary.version == *version)
-            })
-        });
+        seen.count(counting(bundle));
         let reigns = bundle.states().filter_map(|(model, state)| {
             let aliases = &state.policy.aliases;
             Some(Reign { model: Arc::from(model), champion: aliases.champion?, has_previous: aliases.previous.is_some() })
@@ -373,17 +338,6 @@ fn compare(
         }
     }
     pairs
-}
-
-impl Seen {
-    /// Counts a label with each version that scored its transaction.
-    fn label(&mut self, label: &str, pairs: &[(Version, Pair)]) {
-        for (version, pair) in pairs {
-            if let Some(comparison) = self.compared.get_mut(version) {
-                comparison.label(label, *pair);
-            }
-        }
-    }
 }
 
 /// Whether the risk with this score in the place of its model's raises an alert, and its points.

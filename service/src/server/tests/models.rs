@@ -53,7 +53,7 @@ fn rollback() -> v1::RollbackModelRequest {
     v1::RollbackModelRequest { model: "unusual".to_owned(), reason: "a test".to_owned() }
 }
 
-fn canary(version: u32, percent: f64) -> v1::SetCanaryRequest {
+pub(super) fn canary(version: u32, percent: f64) -> v1::SetCanaryRequest {
     v1::SetCanaryRequest { model: "unusual".to_owned(), version, percent, reason: String::new() }
 }
 
