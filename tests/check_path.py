@@ -167,7 +167,7 @@ def complete(report: dict[str, Any], expected: int) -> bool:
 
 def suite(tests: str, **environment: str) -> None:
     """Runs the tests whose name matches a pattern, with these variables; raises when one fails or there is none."""
-    selection = ("--release", "--locked", "--workspace", "--lib", "--bins", "--tests")
+    selection = ("--release", "--locked", "--workspace", "--lib", "--tests")
     variables = (f"{name}={value}" for name, value in environment.items())
     run("env", *variables, "cargo", "nextest", "run", *selection, "--no-tests", "fail", "-E", f"test(/{tests}/)")
 

@@ -14,9 +14,9 @@ const TENTHS: usize = 10;
 
 type Tenths = [u64; TENTHS];
 
-/// What was counted while a version was in shadow, of its baseline and of itself.
-#[derive(Clone, Copy, Debug)]
-struct Before {
+/// What was counted of the baseline and of the version on the same transactions.
+#[derive(Clone, Copy, Debug, Default)]
+struct Part {
     scores: [Tenths; 2],
     alerts: [u64; 2],
     transactions: u64,
@@ -41,10 +41,12 @@ pub struct Comparison {
     pub baseline_alone: u64,
     /// Alerts that only the version raises.
     pub version_alone: u64,
-    alerts: u64,
     risk_change: f64,
-    /// What was counted until the version began to count.
-    before: Option<Before>,
+    /// Whether the version counts at present.
+    is_trial: bool,
+    /// While it did not, and since it does.
+    shadow: Part,
+    trial: Part,
     baseline_scores: Tenths,
     version_scores: Tenths,
     actions: BTreeMap<&'static str, Tally>,
@@ -82,12 +84,18 @@ impl Comparison {
             (false, true) => self.version_alone += 1,
             (true, true) | (false, false) => self.agreed += 1,
         }
-        self.alerts += u64::from(pair.baseline.0 && pair.version.0);
         self.actions.entry(action).or_default().add(pair);
-        for (counts, score) in [(&mut self.baseline_scores, scores.0), (&mut self.version_scores, scores.1)] {
-            if let Some(count) = tenth(score).and_then(|tenth| counts.get_mut(tenth)) {
-                *count += 1;
-            }
+        let tenths = [tenth(scores.0), tenth(scores.1)];
+        for (counts, tenth) in [&mut self.baseline_scores, &mut self.version_scores].into_iter().zip(tenths) {
+            count(counts, tenth);
+        }
+        let part = if self.is_trial { &mut self.trial } else { &mut self.shadow };
+        part.transactions += 1;
+        for (alerts, raised) in part.alerts.iter_mut().zip([pair.baseline.0, pair.version.0]) {
+            *alerts += u64::from(raised);
+        }
+        for (counts, tenth) in part.scores.iter_mut().zip(tenths) {
+            count(counts, tenth);
         }
     }
 
@@ -102,26 +110,20 @@ impl Comparison {
         index(&self.baseline_scores, &self.version_scores)
     }
 
-    /// Notes whether the version counts at present: what it did before it does is what it does later is held against.
+    /// Notes whether the version counts at present: what it does while it does not is what it does then is held against.
     pub fn counts(&mut self, counts: bool) {
-        if !counts {
-            self.before = None;
-        } else if self.before.is_none() {
-            let scores = [self.baseline_scores, self.version_scores];
-            self.before = Some(Before { scores, alerts: self.alerts_raised(), transactions: self.transactions });
-        }
+        self.is_trial = counts;
     }
 
-    /// Stability index of the scores since the version counts beside those before: its own, and its baseline's on the same transactions.
-    /// `None` with fewer than `rows` scores on either side.
+    /// Begins a trial: what it did when it counted the last time has been judged.
+    pub fn begin_trial(&mut self) {
+        self.trial = Part::default();
+    }
+
+    /// Stability index of the scores since the version counts beside those in shadow: its own, and its baseline's on the same
+    /// transactions. `None` with fewer than `rows` scores on either side.
     pub fn drift(&self, rows: u64) -> Option<(f64, f64)> {
-        let [baseline, version] = self.before?.scores;
-        let since = |now: &Tenths, before: &Tenths| {
-            let mut counts = *now;
-            counts.iter_mut().zip(before).for_each(|(count, before)| *count -= before);
-            counts
-        };
-        let (baseline_since, version_since) = (since(&self.baseline_scores, &baseline), since(&self.version_scores, &version));
+        let ([baseline, version], [baseline_since, version_since]) = (self.shadow.scores, self.trial.scores);
         let enough = [&version, &version_since].iter().all(|counts| counts.iter().sum::<u64>() >= rows);
         enough.then(|| (index(&version, &version_since), index(&baseline, &baseline_since)))
     }
@@ -129,21 +131,12 @@ impl Comparison {
     /// Shares of the transactions that raise an alert, since the version counts: with the baseline, with the version. `None` with fewer
     /// than `rows` transactions.
     pub fn alert_rates(&self, rows: u64) -> Option<(f64, f64)> {
-        let (before, transactions) = self.before.map_or(([0; 2], 0), |before| (before.alerts, before.transactions));
-        let [baseline, version] = self.alerts_raised();
-        let [baseline_before, version_before] = before;
-        rates([baseline - baseline_before, version - version_before], self.transactions - transactions, rows)
+        self.trial.alert_rates(rows)
     }
 
     /// The same of the time when the version was in shadow.
     pub fn alert_rates_in_shadow(&self, rows: u64) -> Option<(f64, f64)> {
-        let before = self.before?;
-        rates(before.alerts, before.transactions, rows)
-    }
-
-    /// Alerts with the baseline and with the version.
-    const fn alerts_raised(&self) -> [u64; 2] {
-        [self.alerts + self.baseline_alone, self.alerts + self.version_alone]
+        self.shadow.alert_rates(rows)
     }
 
     /// The wire's form.
@@ -169,9 +162,17 @@ impl Comparison {
     }
 }
 
-fn rates([baseline, version]: [u64; 2], transactions: u64, rows: u64) -> Option<(f64, f64)> {
-    let of = |count: u64| count as f64 / transactions as f64;
-    (transactions >= rows.max(1)).then(|| (of(baseline), of(version)))
+impl Part {
+    fn alert_rates(&self, rows: u64) -> Option<(f64, f64)> {
+        let [baseline, version] = self.alerts.map(|alerts| alerts as f64 / self.transactions as f64);
+        (self.transactions >= rows.max(1)).then_some((baseline, version))
+    }
+}
+
+fn count(counts: &mut Tenths, tenth: Option<usize>) {
+    if let Some(count) = tenth.and_then(|tenth| counts.get_mut(tenth)) {
+        *count += 1;
+    }
 }
 
 fn index(one: &Tenths, other: &Tenths) -> f64 {
@@ -233,7 +234,8 @@ mod tests {
         comparison.label("fraud", pair(false, true));
         assert_eq!((comparison.agreed, comparison.baseline_alone, comparison.version_alone), (90, 0, 10));
         assert!(comparison.stability_index().abs() < 1e-12);
-        let (baseline, version) = comparison.alert_rates(100).unwrap();
+        let (baseline, version) = comparison.alert_rates_in_shadow(100).unwrap();
+        assert_eq!(comparison.alert_rates(1), None, "it never counted");
         assert!((baseline - 0.1).abs() < 1e-12 && (version - 0.2).abs() < 1e-12, "{baseline} {version}");
         let wire = comparison.to_proto(2, 3, String::new());
         assert_eq!((wire.transactions, wire.dropped, wire.mean_risk_change), (100, 3, 10.0));

@@ -29,6 +29,8 @@ const MOST_ALERTS: f64 = 0.05;
 pub struct Window {
     /// Microseconds; `None`: no score.
     rows: VecDeque<Option<f64>>,
+    /// How many of them came since the version counts.
+    own: usize,
     errors: usize,
     /// Why there was no score the last time.
     problem: String,
@@ -46,7 +48,14 @@ impl Window {
         problem.clone_into(&mut self.problem);
     }
 
+    /// The version counts from now on, and is judged by the rows from now on; others go on being held against all of them.
+    pub fn begin_trial(&mut self) {
+        self.rows.retain(Option::is_some);
+        (self.own, self.errors) = (0, 0);
+    }
+
     fn push(&mut self, row: Option<f64>) {
+        self.own = KEPT.min(self.own + 1);
         self.errors += usize::from(row.is_none());
         self.rows.push_back(row);
         if self.rows.len() > KEPT
@@ -77,7 +86,7 @@ impl Window {
 
     /// Why this version must not answer any more.
     pub fn broken(&self) -> Option<String> {
-        let (errors, rows) = (self.errors, self.rows.len());
+        let (errors, rows) = (self.errors, self.own);
         (errors >= ERRORS).then(|| format!("{errors} of the last {rows} rows got no score: {}", self.problem))
     }
 
@@ -86,6 +95,9 @@ impl Window {
     /// on a busy machine now and then much more than that.
     pub fn slower_than(&self, other: &Self, more: f64) -> Option<String> {
         let ([_, own, ..], [.., others, _]) = (self.p99()?, other.p99()?);
+        if self.own < KEPT {
+            return None;
+        }
         let slow = own > SLOWER * others && own > others + more;
         slow.then(|| {
             format!(
@@ -147,6 +159,14 @@ mod tests {
             window.answered(10.0);
         }
         assert_eq!(window.broken(), None);
+        // Errors of the trial before do not end the next one.
+        (0..5).for_each(|_| window.failed("the score is NaN"));
+        assert!(window.broken().is_some());
+        window.begin_trial();
+        (0..4).for_each(|_| window.failed("the score is NaN"));
+        assert_eq!(window.broken(), None);
+        window.failed("the score is NaN");
+        assert_eq!(window.broken().unwrap(), "5 of the last 5 rows got no score: the score is NaN");
     }
 
     #[test]
@@ -175,6 +195,14 @@ mod tests {
         assert_eq!(filled(9_000.0).slower_than(&one_in_twenty, 1_000.0), None, "the other is as slow");
         // All rows, and no fewer, are asked for.
         let mut few = Window::default();
+        (1..KEPT).for_each(|_| few.answered(9_000.0));
+        assert_eq!(few.slower_than(&filled(20.0), 1_000.0), None);
+        few.answered(9_000.0);
+        assert!(few.slower_than(&filled(20.0), 1_000.0).is_some());
+        // Tried once more it is judged by what it does then, and stays what another is held against.
+        few.begin_trial();
+        assert_eq!(few.slower_than(&filled(20.0), 1_000.0), None);
+        assert!(filled(90_000.0).slower_than(&few, 1_000.0).is_some());
         (1..KEPT).for_each(|_| few.answered(9_000.0));
         assert_eq!(few.slower_than(&filled(20.0), 1_000.0), None);
         few.answered(9_000.0);
@@ -232,6 +260,21 @@ mod tests {
             }
             alerts(&mut comparison, true, 120);
             assert_eq!(differs(&comparison, resumed).is_some(), is_taken_back, "shadow {shadow}, resumed {resumed}");
+        }
+        // What it did on its first trial is no excuse on the second: neither alerts nor scores.
+        let mut again = Comparison::begin(1, Timestamp::from_micros(0));
+        for trial in 0..3 {
+            again.begin_trial();
+            assert_eq!(differs(&again, false), None, "{trial}: nothing to judge it by yet");
+            alerts(&mut again, true, 80);
+            assert!(differs(&again, false).is_some(), "{trial}");
+        }
+        let mut again = Comparison::begin(1, Timestamp::from_micros(0));
+        more(&mut again, false, (1, 4));
+        for trial in 0..3 {
+            again.begin_trial();
+            more(&mut again, true, (1, 1));
+            assert!(differs(&again, false).is_some(), "{trial}");
         }
         let mut fresh = Comparison::begin(1, Timestamp::from_micros(0));
         more(&mut fresh, true, (1, 4));

@@ -1,4 +1,5 @@
-//! What was counted of the versions that are watched, and which of them count: bundles and labels enter.
+//! What was counted of the versions that are watched: which of them count and what transactions were called enter, counts to judge them by
+//! leave.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -46,13 +47,15 @@ impl Seen {
     }
 
     /// Follows which versions count. One that counts from now on is judged by what it does from now on: what it did when it counted the
-    /// last time has been judged.
-    pub fn count(&mut self, counting: BTreeSet<Version>) {
+    /// last time has been judged. Its times stay what others are held against.
+    pub fn follow(&mut self, counting: BTreeSet<Version>) {
         self.resumed.retain(|version| counting.contains(version));
         for version in counting.difference(&self.counting) {
-            self.windows.remove(version);
+            if let Some(window) = self.windows.get_mut(version) {
+                window.begin_trial();
+            }
             if let Some(comparison) = self.compared.get_mut(version) {
-                comparison.counts(false);
+                comparison.begin_trial();
             }
         }
         self.counting = counting;

@@ -154,7 +154,7 @@ impl Shadows {
         let plays = |(model, version): &Version| bundle.policy(model).is_some_and(|policy| policy.versions().contains(version));
         seen.compared.retain(|version, _| plays(version));
         seen.windows.retain(|version, _| plays(version));
-        seen.count(counting(bundle));
+        seen.follow(counting(bundle));
         let reigns = bundle.states().filter_map(|(model, state)| {
             let aliases = &state.policy.aliases;
             Some(Reign { model: Arc::from(model), champion: aliases.champion?, has_previous: aliases.previous.is_some() })
@@ -252,7 +252,12 @@ fn one(service: &Service, watched: &Watched, rivals: &[Rival]) {
     let mut alarms = Vec::new();
     {
         let mut seen = shadows.seen.lock();
-        times(&mut seen, watched, &mut alarms);
+        // What waited while the models changed says nothing of a trial that began meanwhile.
+        let in_force = Arc::ptr_eq(&watched.force.bundle, &service.engine.in_force().bundle);
+        if in_force {
+            times(&mut seen, watched, &mut alarms);
+        }
+        let rivals = rivals.iter().filter(|rival| in_force || !rival.role.counts());
         let pairs = compare(service, &mut seen, watched, rivals, &mut alarms);
         if !pairs.is_empty() {
             for label in seen.labels.score(&watched.id, pairs.clone(), service.engine.clock().now()) {
@@ -299,11 +304,11 @@ fn times(seen: &mut Seen, watched: &Watched, alarms: &mut Vec<(Version, String)>
 }
 
 /// Counts each version beside its baseline, and sees whether it may go on.
-fn compare(
+fn compare<'a>(
     service: &Service,
     seen: &mut Seen,
     watched: &Watched,
-    rivals: &[Rival],
+    rivals: impl Iterator<Item = &'a Rival>,
     alarms: &mut Vec<(Version, String)>,
 ) -> Vec<(Version, Pair)> {
     let mut pairs = Vec::new();

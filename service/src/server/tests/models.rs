@@ -325,6 +325,6 @@ async fn a_shadow_that_falls_behind_catches_up_in_batches_and_compares_everythin
     let found = admin.compare_model(request).await.unwrap().into_inner();
     assert_eq!((found.agreed, found.errors, found.dropped), (400, 0, 0), "{found:?}");
     assert_eq!(found.mean_risk_change, 0.0, "the same forest makes the same risk");
-    assert_eq!(shadows.comparison("unusual", 2).and_then(|compared| compared.alert_rates(1)), Some((1.0, 1.0)));
+    assert_eq!(shadows.comparison("unusual", 2).and_then(|compared| compared.alert_rates_in_shadow(1)), Some((1.0, 1.0)));
     running.stop().await.unwrap();
 }
