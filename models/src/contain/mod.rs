@@ -161,7 +161,7 @@ impl Contained {
         let answer = match worker.ask(&request, deadline) {
             // That tells of the machine and nothing of the model: another worker, which does not give way.
             Err(Silent { starved: true, .. }) => {
-                *place = None;
+                process::end(place.take().into_iter().collect());
                 self.inner.aside.store(false, Ordering::Relaxed);
                 place.insert(self.inner.worker().map_err(Unanswered::Lost)?).ask(&request, deadline)
             }
@@ -173,6 +173,18 @@ impl Contained {
             Ok(_) => Err(Unanswered::Lost(self.inner.lose(&mut place, "what its worker sent is no answer".to_string()))),
             Err(Silent { why, .. }) => Err(Unanswered::Lost(self.inner.lose(&mut place, why))),
         }
+    }
+}
+
+impl Drop for Contained {
+    /// A model is given up by whoever changes models, while others wait for the change: who only looks at one waits until it is gone.
+    fn drop(&mut self) {
+        if self.inner.containment.aside {
+            return;
+        }
+        let spares = std::mem::take(&mut *self.inner.spares.lock());
+        let workers = std::mem::take(&mut self.workers).into_iter().filter_map(Mutex::into_inner);
+        process::end(workers.chain(spares).collect());
     }
 }
 
@@ -203,22 +215,16 @@ impl Inner {
     /// Puts the spare in the place of a lost worker, ends the lost one and makes a new spare beside. Returns the reason.
     fn lose(self: &Arc<Self>, place: &mut Option<Process>, why: String) -> String {
         why.clone_into(&mut self.last.lock());
-        let mut lost = place.take();
-        // At once, since this program may end before the thread below does.
-        lost.iter_mut().for_each(Process::terminate);
+        process::end(place.take().into_iter().collect());
         *place = self.spares.lock().pop();
         let number = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
         tracing::warn!(why, number, "a worker of a contained model is lost");
-        let (inner, only_look) = (Arc::downgrade(self), self.containment.aside);
-        let restock = move || {
-            drop(lost);
-            if number < LIVES && !only_look {
-                restock::run(&inner);
+        if number < LIVES && !self.containment.aside {
+            let inner = Arc::downgrade(self);
+            let restock = move || restock::run(&inner);
+            if let Err(error) = std::thread::Builder::new().name("model-spare".to_string()).spawn(restock) {
+                tracing::error!(%error, "no new worker is made");
             }
-        };
-        // Without a thread the lost process is ended here, late but surely.
-        if let Err(error) = std::thread::Builder::new().name("model-spare".to_string()).spawn(restock) {
-            tracing::error!(%error, "no new worker is made");
         }
         why
     }

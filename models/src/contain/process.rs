@@ -23,6 +23,16 @@ pub struct Process {
     aside: bool,
 }
 
+/// Ends workers, and waits for that in a thread of its own.
+pub fn end(mut workers: Vec<Process>) {
+    // At once, since this program may end before the thread does.
+    workers.iter_mut().for_each(Process::terminate);
+    // Without a thread they are waited for here, late but surely.
+    if let Err(error) = std::thread::Builder::new().name("model-end".to_string()).spawn(move || drop(workers)) {
+        tracing::error!(%error, "whoever changes models waits for the end of workers");
+    }
+}
+
 /// Why a worker gave no answer, in words.
 pub struct Silent {
     pub why: String,
@@ -82,7 +92,7 @@ impl Process {
     }
 
     /// Tells it to end, without waiting for that.
-    pub fn terminate(&mut self) {
+    fn terminate(&mut self) {
         // The number of a process that was waited for may be another's by now.
         let alive = matches!(self.child.try_wait(), Ok(None));
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).filter(|_| alive) {

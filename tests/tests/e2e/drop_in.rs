@@ -17,7 +17,7 @@ use telltale_tests::stand::{Scorer, connect, shipped_models};
 use telltale_tests::traffic::Traffic;
 use tonic::transport::Channel;
 
-use crate::stage::{acting_policy, score, within};
+use crate::stage::{acting_policy, score, within, write_figures};
 
 const README: &str = include_str!("../../../README.md");
 const MODEL: &str = "abuse";
@@ -187,7 +187,9 @@ async fn a_lightgbm_model_goes_the_whole_way_by_the_lines_of_the_readme() {
 
     run(&next("telltale models promote"), &scorer, folder.path());
     everybody(&seen, 2, &root).await;
-    run(&next("telltale models rollback"), &scorer, folder.path());
+    let said = run(&next("telltale models rollback"), &scorer, folder.path());
+    let took = said.trim_end().rsplit_once("in force after ").and_then(|(_, took)| took.strip_suffix(" ms")?.parse::<f64>().ok());
+    write_figures("drop_in.json", &serde_json::json!({ "rollback_ms": took.unwrap_or_else(|| panic!("no time in {said}")) }));
     everybody(&seen, 1, &root).await;
     assert_eq!(next(""), "", "the README says more");
 

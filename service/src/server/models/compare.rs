@@ -110,7 +110,7 @@ impl Comparison {
         index(&self.baseline_scores, &self.version_scores)
     }
 
-    /// Notes whether the version counts at present: what it does while it does not is what it does then is held against.
+    /// Notes whether the version counts at present: its trials are held against what it did in shadow.
     pub fn counts(&mut self, counts: bool) {
         self.is_trial = counts;
     }
