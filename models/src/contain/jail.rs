@@ -9,7 +9,7 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, apply_filter_all_threads,
 };
 
-/// System calls that scoring needs: memory, the socket that is there, time, the end.
+/// System calls that scoring needs: memory, the socket that is there, time, whether the scorer is there, the end.
 const NEEDED: &[i64] = &[
     libc::SYS_read,
     libc::SYS_write,
@@ -38,6 +38,7 @@ const NEEDED: &[i64] = &[
     libc::SYS_getcpu,
     libc::SYS_getrandom,
     libc::SYS_getpid,
+    libc::SYS_getppid,
     libc::SYS_gettid,
     libc::SYS_rt_sigreturn,
     libc::SYS_rt_sigaction,

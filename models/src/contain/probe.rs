@@ -25,6 +25,9 @@ pub fn attempt(what: &str) -> Result<(), String> {
             let mut held: Vec<u8> = Vec::new();
             held.try_reserve_exact(2 << 30).map_err(|error| error.to_string())
         }
-        other => Err(format!("`{other}` cannot be tried; allowed: socket, exec, fork, kill, descriptor, write, read, memory")),
+        "compute" => loop {
+            std::hint::spin_loop();
+        },
+        other => Err(format!("`{other}` cannot be tried; allowed: socket, exec, fork, kill, descriptor, write, read, memory, compute")),
     }
 }

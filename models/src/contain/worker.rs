@@ -4,6 +4,9 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use super::protocol::{Answer, Request, answer, asked};
 use super::{jail, probe};
@@ -12,12 +15,33 @@ use crate::score::Lane;
 
 /// The nice value of what nobody waits for.
 const LEAST: i32 = 19;
+/// How often a worker looks whether its scorer is still there, and the stack of the thread that looks.
+const WATCHED: (Duration, usize) = (Duration::from_secs(1), 64 << 10);
 
 /// Gives this process the least part of a processor that is wanted by others too. Not the class of idle processes: scoring that woke up beside
 /// one of those was late by a tick now and then, which it is not beside this.
 pub fn stand_aside() {
     // Where the system does not allow it, it runs as it is.
     rustix::process::setpriority_process(None, LEAST).ok();
+}
+
+/// Ends this process soon after the one that started it, also when that was killed while a model here computes, and so never reads that the
+/// socket is closed. The system's own signal at a parent's death follows the thread that started this process, and such threads end.
+fn end_with_parent() -> Result<(), String> {
+    let parent = rustix::process::getppid();
+    let (begins, begun) = mpsc::channel();
+    let watch = move || {
+        // How a thread begins needs more than it may do once the process is locked in, so that waits for this.
+        drop(begins.send(()));
+        while rustix::process::getppid() == parent {
+            thread::sleep(WATCHED.0);
+        }
+        // Nothing is tidied up: a model may be in the middle of anything.
+        std::process::abort();
+    };
+    let failed = |error: &dyn std::fmt::Display| format!("the worker cannot watch its scorer: {error}");
+    thread::Builder::new().name("model-parent".to_string()).stack_size(WATCHED.1).spawn(watch).map_err(|error| failed(&error))?;
+    begun.recv().map_err(|error| failed(&error))
 }
 
 /// Runs until the socket is closed; with `try_once`, tries that once instead.
@@ -29,6 +53,7 @@ pub fn run(library: &Path, memory_bytes: u64, contained: bool, try_once: Option<
     let mut socket = File::from(socket);
     // The library has to be read from disk, so it comes before the lock; the model comes after it.
     prepare(library).map_err(|error| error.to_string())?;
+    end_with_parent()?;
     if contained {
         jail::limit(memory_bytes)?;
         jail::lock()?;

@@ -11,6 +11,7 @@
     )
 )]
 
+mod alone;
 mod bad_http;
 mod bad_input;
 mod disk;

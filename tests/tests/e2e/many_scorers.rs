@@ -57,7 +57,7 @@ fn full() -> bool {
 }
 
 /// The shipped schema with those aggregations, written below the folder.
-fn schema(folder: &Path) -> (Schema, String) {
+pub fn schema(folder: &Path) -> (Schema, String) {
     let shipped = include_str!("../../../features/schemas/http.yaml");
     let text = format!(
         "{}\n{}",
@@ -70,7 +70,7 @@ fn schema(folder: &Path) -> (Schema, String) {
 }
 
 /// So many scorers of one installation, each with one scoring thread.
-fn fleet(folder: &Path, count: usize, redis: SocketAddr, (prefix, more): (&str, &str)) -> Vec<Scorer> {
+pub fn fleet(folder: &Path, count: usize, redis: SocketAddr, (prefix, more): (&str, &str)) -> Vec<Scorer> {
     let sections = format!(
         "threads = 1\ndeadline_ms = 10000\n[store]\nkind = \"redis\"\nmax_mb = 256\n[store.redis]\naddresses = [\"{redis}\"]\n\
          prefix = \"{prefix}\"\nread_deadline_us = 500000\nflush_deadline_ms = 500\n{more}\n"
@@ -86,7 +86,7 @@ fn fleet(folder: &Path, count: usize, redis: SocketAddr, (prefix, more): (&str, 
 }
 
 /// Half of them of five hot clients, the others of many; answers and amounts as they come in life.
-fn transactions(seed: u64, count: usize, clients: std::ops::Range<u32>) -> Vec<Transaction> {
+pub fn transactions(seed: u64, count: usize, clients: std::ops::Range<u32>) -> Vec<Transaction> {
     let (mut rng, mut traffic) = (ChaCha8Rng::seed_from_u64(seed), Traffic::new(seed, 1));
     let began = SystemClock.now().micros() - BEGAN_US;
     let step = SPAN_US / i64::try_from(count).unwrap();
@@ -109,7 +109,7 @@ fn transactions(seed: u64, count: usize, clients: std::ops::Range<u32>) -> Vec<T
 }
 
 /// Sends all of them, spread over the scorers, every 25th with a label that another scorer is told. Nothing may fail.
-async fn send(scorers: &[Scorer], transactions: Vec<Transaction>) {
+pub async fn send(scorers: &[Scorer], transactions: Vec<Transaction>) {
     let mut queues: Vec<Vec<(usize, Transaction)>> = vec![Vec::new(); scorers.len() * CALLERS];
     let count = queues.len();
     transactions.into_iter().enumerate().for_each(|(number, transaction)| queues[number % count].push((number, transaction)));
@@ -141,7 +141,7 @@ async fn send(scorers: &[Scorer], transactions: Vec<Transaction>) {
 }
 
 /// Waits until everything is stored; nothing may have been given up.
-async fn quiet(scorers: &[Scorer]) {
+pub async fn quiet(scorers: &[Scorer]) {
     for scorer in scorers {
         within(QUIET, "everything is stored", || async { metric(scorer, "backlog").await == 0 }).await;
         for what in ["flush_ambiguous", "unreadable", "backlog_lost"] {
@@ -176,7 +176,7 @@ fn is_exact(plan: &EntityPlan, read: &Read) -> bool {
 
 /// Compares every exact read of every entity under both prefixes, at the end of the traffic and five minutes later; returns how many
 /// readings said something.
-async fn equal(redis: &Redis, schema: &Schema, (one, other): (&str, &str), end: Timestamp) -> usize {
+pub async fn equal(redis: &Redis, schema: &Schema, (one, other): (&str, &str), end: Timestamp) -> usize {
     let plans = schema.plans();
     let everybody = entities(redis, schema, one);
     assert_eq!(everybody, entities(redis, schema, other), "the same entities");
@@ -222,13 +222,13 @@ async fn equal(redis: &Redis, schema: &Schema, (one, other): (&str, &str), end: 
 }
 
 /// One process gets everything, under the prefix `alone`.
-async fn alone(folder: &Path, redis: &Redis, schema: &str, transactions: Vec<Transaction>) {
+pub async fn alone(folder: &Path, redis: &Redis, schema: &str, transactions: Vec<Transaction>) {
     let one = fleet(folder, 1, redis.address, ("alone", schema));
     send(&one, transactions).await;
     quiet(&one).await;
 }
 
-fn end(transactions: &[Transaction]) -> Timestamp {
+pub fn end(transactions: &[Transaction]) -> Timestamp {
     let last = transactions.last().unwrap().time.unwrap();
     Timestamp::from_micros(last.seconds * 1_000_000 + i64::from(last.nanos / 1_000) + 1)
 }

@@ -256,6 +256,37 @@ fn a_worker_can_do_nothing_but_score_and_without_its_guards_it_could() {
 }
 
 #[test]
+fn a_worker_whose_model_computes_ends_when_its_scorer_is_killed() {
+    let library = std::env::var("ORT_DYLIB_PATH").expect("ORT_DYLIB_PATH is not set: run `make test`");
+    let folder = tempfile::tempdir().unwrap();
+    // A shell in the place of the scorer: it starts the worker, says which one it is, and waits.
+    let mut command = Command::new("sh");
+    let script = r#""$0" model-worker --runtime "$1" --memory-mb 1024 --probe compute </dev/null >/dev/null 2>&1 & echo $!; wait"#;
+    command.args(["-c", script]).arg(built("telltale").unwrap()).arg(&library);
+    let mut parent = command.current_dir(folder.path()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut told = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(parent.stdout.take().unwrap()), &mut told).unwrap();
+    let worker: u32 = told.trim().parse().unwrap();
+    // One that ended and that nobody has waited for is listed as a zombie.
+    let runs = || std::fs::read_to_string(format!("/proc/{worker}/stat")).is_ok_and(|stat| !stat.contains(") Z"));
+    let computes = || std::fs::read_dir(format!("/proc/{worker}/task")).is_ok_and(|tasks| tasks.count() > 1);
+    let soon = |what: &dyn Fn() -> bool| {
+        (0..200).any(|_| {
+            what() || {
+                std::thread::sleep(Duration::from_millis(50));
+                false
+            }
+        })
+    };
+    assert!(soon(&computes), "the worker does not begin");
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert!(runs(), "it ended although its parent is there");
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    assert!(soon(&|| !runs()), "the worker goes on without its parent");
+}
+
+#[test]
 fn a_publish_killed_at_any_moment_leaves_a_whole_repository() {
     let folder = tempfile::tempdir().unwrap();
     let files = folder.path().join("corpus");

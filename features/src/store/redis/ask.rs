@@ -15,12 +15,16 @@ use crate::time::Timestamp;
 use super::entry::Entry;
 use super::names::Standing;
 use super::shard::Shard;
+use super::sole::Token;
 use super::{Shared, shard_of, value};
 
 /// What the store was asked for one entity.
 pub(super) struct Asked {
     entity: EntityId,
     generation: u32,
+    /// Which token stood when it was asked, and how many entities the shard had given up.
+    token: Token,
+    evicted: u64,
     /// How old the copy here is, microseconds.
     age: i64,
     /// Which of its names it has, as far as is known.
@@ -51,15 +55,17 @@ impl Shared {
     ) -> (Answers, Claim) {
         // Not the last event's moment: after a pause a copy would look younger than it is.
         let now = self.now().max(self.head.lock().now);
+        let token = self.token();
         let mut asked: Answers = entities
             .map(|entity| {
                 let shard = self.shards.get(shard_of(entity)).map(Mutex::lock);
                 let known = shard.as_ref().and_then(|shard| shard.find(entity));
+                let evicted = shard.as_ref().map_or(0, |shard| shard.totals.evicted);
                 let wanted = known.is_none_or(|entry| wants(entry, now));
                 let answer = if wanted { Answer::Missed } else { Answer::Unasked };
                 let age = known.map_or(0, |entry| entry.age(now));
                 let standing = known.map_or(self.options.names.standing(), Entry::standing);
-                Asked { entity, generation: known.map_or(0, |entry| entry.generation), age, standing, answer, before: None }
+                Asked { entity, generation: known.map_or(0, |entry| entry.generation), token, evicted, age, standing, answer, before: None }
             })
             .collect();
         let missed = || asked.iter().filter(|one| matches!(one.answer, Answer::Missed));
@@ -83,6 +89,8 @@ impl Shared {
                 claim = answered;
                 self.breaker.answered();
                 self.counts.found.fetch_add(1, Ordering::Relaxed);
+                // An answer of another server than the one that is written to tells nothing.
+                let token = if self.token() == token { token } else { Token::NONE };
                 let mut before = found.split_off(newest.min(found.len())).into_iter();
                 let waiting = asked.iter_mut().filter(|one| matches!(one.answer, Answer::Missed));
                 waiting.zip(found).for_each(|(one, found)| {
@@ -91,7 +99,7 @@ impl Shared {
                         let only_there = found.is_none() && one.before.as_deref().is_some_and(|found| !value::is_closed(found));
                         self.counts.before.fetch_add(u64::from(only_there), Ordering::Relaxed);
                     }
-                    one.answer = Answer::Found(found);
+                    (one.answer, one.token) = (Answer::Found(found), token);
                 });
             }
             Ok(Err(_)) => {
@@ -115,11 +123,22 @@ impl Shared {
 
     /// Takes in what was found of an entity; whether anything was.
     pub(super) fn learn(&self, shard: &mut Shard, entity: EntityId, asked: &Answers, now: Timestamp) -> bool {
-        let Some(Asked { generation, answer: Answer::Found(found), before, .. }) = asked.iter().find(|one| one.entity == entity) else {
+        let Some(Asked { generation, token, evicted, answer: Answer::Found(found), before, .. }) =
+            asked.iter().find(|one| one.entity == entity)
+        else {
             return false;
         };
         let found = (found.as_deref(), before.as_deref());
-        let learnt = shard.change(entity, now, |entry, layout| entry.learn_either(layout, *generation, found, now));
+        // An entity that was given up meanwhile and is new here has an earlier generation again.
+        let token = if shard.totals.evicted == *evicted { *token } else { Token::NONE };
+        let learnt = shard.change(entity, now, |entry, layout| {
+            let is_newest = entry.generation == *generation;
+            let learnt = entry.learn_either(layout, *generation, found, now);
+            if is_newest && learnt.is_ok() {
+                entry.seen_under(token);
+            }
+            learnt
+        });
         let readable = !matches!(learnt, Some(Err(_)));
         self.counts.unreadable.fetch_add(u64::from(!readable), Ordering::Relaxed);
         readable

@@ -5,6 +5,7 @@
 //! INVARIANT: `view` = stored state of version `base` ⊕ `sealed` (unless that state shows its flush) ⊕ `open`. A sealed delta never
 //! changes, and there is at most one: the next is sealed only when this one's fate is known.
 
+mod fate;
 mod moving;
 mod sealed;
 
@@ -17,29 +18,11 @@ use crate::time::Timestamp;
 use super::delta::{Delta, join, longest};
 use super::heat::{PASSING, Rate, Worth};
 use super::names::Standing;
-use super::value::{self, Version, Write, Written};
+use super::sole::Token;
+use super::value::{self, Version, Write};
+pub(super) use fate::Outcome;
 use sealed::Sealed;
 pub(super) use sealed::lives;
-
-/// Merges of one sealed delta in one interval.
-const MERGES: u32 = 3;
-
-/// What an answer meant.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    /// The delta is stored.
-    Done,
-    /// The delta is to be sent again at once, merged into what is there.
-    Again(Write),
-    /// The delta is to be sent again at the next interval.
-    Later,
-    /// The delta was given up: whether it is stored can no longer be known.
-    Ambiguous,
-    /// The delta was given up: what is stored cannot be read, and nothing may overwrite it.
-    Unreadable,
-    /// Answer to something older.
-    Stale,
-}
 
 /// How current an entity's history is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +44,8 @@ pub(super) struct Entry {
     pub view: EntityState,
     standing: Standing,
     base: Option<Version>,
+    /// Under which token the base was what is stored.
+    token: Token,
     /// Whether the store has told what it holds.
     known: bool,
     /// Counts what was learnt of the store: an answer to a question asked before is older than that.
@@ -92,6 +77,7 @@ impl Entry {
             view: EntityState::default(),
             standing,
             base: None,
+            token: Token::NONE,
             known: false,
             generation: 0,
             fresh: Timestamp::from_micros(i64::MIN),
@@ -197,9 +183,27 @@ impl Entry {
         Ok(())
     }
 
+    /// Another version is known to be stored, of which no token tells yet.
+    const fn rebase(&mut self, base: Option<Version>) {
+        self.base = base;
+        self.token = Token::NONE;
+    }
+
+    /// What was just learnt of the store was so while that token stood.
+    pub(super) const fn seen_under(&mut self, token: Token) {
+        self.token = token;
+    }
+
+    /// That flush was stored while that token stood.
+    pub(super) fn stored_under(&mut self, flush: Flush, token: Token) {
+        if self.base == Some(Version::of(flush)) {
+            self.token = token;
+        }
+    }
+
     /// The store lost the key: reads are partial until the longest window has refilled.
     fn lost(&mut self, layout: &Layout, now: Timestamp) {
-        self.base = None;
+        self.rebase(None);
         self.generation = self.generation.wrapping_add(1);
         self.partial = now.plus(longest(layout));
         self.fresh = now;
@@ -207,7 +211,7 @@ impl Entry {
 
     fn adopt(&mut self, layout: &Layout, version: Option<Version>, state: EntityState, now: Timestamp) {
         self.view = state;
-        self.base = version;
+        self.rebase(version);
         self.known = true;
         self.fresh = self.fresh.max(now);
         self.generation = self.generation.wrapping_add(1);
@@ -297,91 +301,10 @@ impl Entry {
         let (unknown, closed) = (false, None);
         let keeps = sealed::keeps(layout, self.lives_from, flush.at);
         let sealed = Sealed { delta, flush, covers, value, expected, standing, closed, in_flight: true, unknown, merges: 0, keeps };
-        let write = sealed.write(self.id, layout);
+        let token = if standing == Standing::Settled { self.token } else { Token::NONE };
+        let write = Write { token, ..sealed.write(self.id, layout) };
         self.sealed = Some(Box::new(sealed));
         Some(write)
-    }
-
-    /// What the script answered to a write of that flush.
-    pub(super) fn answered(&mut self, layout: &Layout, flush: Flush, written: Written, now: Timestamp) -> Outcome {
-        let Some(sealed) = self.sealed.as_mut().filter(|sealed| sealed.flush == flush) else { return Outcome::Stale };
-        sealed.in_flight = false;
-        match written {
-            Written::Stored if sealed.standing == Standing::Moves => self.carry_over(layout),
-            Written::Stored => {
-                if !sealed.keeps_ttl() {
-                    self.lives_from = sealed.flush.at;
-                }
-                let version = Version::of(flush);
-                // What was learnt meanwhile is newer than this write, and stays.
-                if self.base == sealed.expected {
-                    self.base = Some(version);
-                    self.fresh = self.fresh.max(now);
-                    self.known = true;
-                    self.generation = self.generation.wrapping_add(1);
-                }
-                self.stored(layout)
-            }
-            Written::Refused(_) => Outcome::Later,
-            Written::Unknown => {
-                sealed.unknown = true;
-                Outcome::Later
-            }
-            Written::Missing if sealed.standing != self.standing => self.pass_on(layout),
-            Written::Missing => {
-                sealed.expected = None;
-                self.lost(layout, now);
-                self.again(layout)
-            }
-            Written::Other(found) => self.other(layout, &found, now),
-        }
-    }
-
-    /// Another writer was faster: the sealed delta goes into what is there, unless it is in there already.
-    fn other(&mut self, layout: &Layout, found: &[u8], now: Timestamp) -> Outcome {
-        let Some(sealed) = self.sealed.as_mut() else { return Outcome::Stale };
-        let (Some(version), Ok(mut state)) = (value::version(found), value::unpack(layout, found)) else {
-            self.sealed = None;
-            return Outcome::Unreadable;
-        };
-        let closed = sealed.standing != Standing::Settled && value::is_closed(found);
-        if state.holds(sealed.flush) && !closed {
-            let outcome = self.stored(layout);
-            self.adopt(layout, Some(version), state, now);
-            return outcome;
-        }
-        if closed {
-            return self.redirect(layout, found, state, now);
-        }
-        if sealed.may_be_in(&state, now) {
-            self.sealed = None;
-            self.adopt(layout, Some(version), state, now);
-            return Outcome::Ambiguous;
-        }
-        // Of a version that was not known here nobody knows what its time to live is: a failover may have brought it back.
-        sealed.keeps &= self.base == Some(version);
-        join(&mut state, layout, &sealed.delta);
-        state.stamp(sealed.flush);
-        (sealed.value, sealed.expected) = (sealed.standing.pack(sealed.flush, &state, layout), Some(version));
-        // The stamp says that the delta is in it, so it is not added again.
-        self.adopt(layout, Some(version), state, now);
-        self.again(layout)
-    }
-
-    fn again(&mut self, layout: &Layout) -> Outcome {
-        let Some(sealed) = self.sealed.as_mut() else { return Outcome::Stale };
-        sealed.merges += 1;
-        if sealed.merges > MERGES {
-            return Outcome::Later;
-        }
-        sealed.in_flight = true;
-        Outcome::Again(sealed.write(self.id, layout))
-    }
-
-    fn forget_sealed(&mut self) {
-        if let Some(sealed) = self.sealed.take() {
-            self.saved = self.saved.max(sealed.covers);
-        }
     }
 
     /// Bytes that it takes: a function of content.

@@ -21,6 +21,32 @@ const BATCH: usize = 64;
 /// In synchronous mode callers wait: what is changed within this time is written together.
 const GATHER: Duration = Duration::from_micros(500);
 
+/// Counters since the start.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) reads: AtomicU64,
+    pub(super) found: AtomicU64,
+    pub(super) missed: AtomicU64,
+    pub(super) cached: AtomicU64,
+    pub(super) writes: AtomicU64,
+    pub(super) stored: AtomicU64,
+    pub(super) conflicts: AtomicU64,
+    pub(super) missing: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) unknown: AtomicU64,
+    pub(super) ambiguous: AtomicU64,
+    pub(super) unreadable: AtomicU64,
+    pub(super) reconnects: AtomicU64,
+    /// Entities found under their name of before a change of secrets, and those brought from there.
+    pub(super) before: AtomicU64,
+    pub(super) moved: AtomicU64,
+    pub(super) claims_won: AtomicU64,
+    pub(super) claims_lost: AtomicU64,
+    pub(super) claims_unanswered: AtomicU64,
+    /// The oldest copy that answered lately.
+    pub(super) cache_age: super::ages::Ages,
+}
+
 /// Flushes until the store is dropped.
 pub(super) async fn run(shared: Arc<Shared>) {
     for tick in 0.. {
@@ -85,10 +111,10 @@ async fn send(shared: Arc<Shared>, mut batch: Vec<Write>, permit: OwnedSemaphore
         let answers = shared.writes.write(&batch, |write| shared.key(write.entity, write.standing)).await;
         let now = shared.now();
         let mut again = Vec::new();
-        for (write, written) in batch.iter().zip(answers) {
+        for (write, (written, token)) in batch.iter().zip(answers) {
             shared.count(write, &written);
             let Some(shard) = shared.shards.get(shard_of(write.entity)) else { continue };
-            match shard.lock().answered((write.entity, write.flush), written, now) {
+            match shard.lock().answered((write.entity, write.flush), (written, token), now) {
                 Outcome::Again(write) => again.push(write),
                 Outcome::Ambiguous => add(&shared.counts.ambiguous),
                 Outcome::Unreadable => add(&shared.counts.unreadable),
@@ -149,6 +175,7 @@ impl Shared {
             ("names_moved", load(&counts.moved)),
             ("writes", load(&counts.writes)),
             ("writes_stored", load(&counts.stored)),
+            ("writes_sole", load(&self.writes.sole_writes)),
             ("write_conflicts", load(&counts.conflicts)),
             ("keys_missing", load(&counts.missing)),
             ("writes_refused", load(&counts.refused)),

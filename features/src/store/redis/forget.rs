@@ -7,6 +7,7 @@ use crate::kernel::Flush;
 use crate::time::Timestamp;
 
 use super::entry::lives;
+use super::sole::Token;
 use super::value::{self, Write, Written};
 use super::{RedisStore, Shared, shard_of};
 
@@ -42,9 +43,10 @@ async fn empty(shared: Arc<Shared>, entity: EntityId) {
         expected: Some(closed),
         value: closed.bytes().into(),
         lives: Some(lives(layout)),
+        token: Token::NONE,
     };
     let written = shared.writes.write(&[write], |write| shared.key(write.entity, write.standing)).await;
-    if !matches!(written.as_slice(), [Written::Stored]) {
+    if !matches!(written.as_slice(), [(Written::Stored, _)]) {
         tracing::error!("what a forgotten entity had under its name of before could not be taken away; ask for it again");
     }
 }

@@ -3,6 +3,7 @@
 //! Keys and writes enter, values and answers leave. A connection that failed is dropped here and made anew by the keeper; no call
 //! waits for that. Reads and writes have a connection each, so that a large flush never stands before a read.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -12,31 +13,38 @@ use ::redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
     RedisError, RedisResult, TlsCertificates, TlsMode, Value, cmd,
 };
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::time::timeout;
 
 use super::cluster::{self, Call, Cluster};
 use super::options::{Acknowledge, Credentials, RedisOptions, RedisOptionsError, Tls, Topology};
-use super::value::{SCRIPT, Write, Written};
+use super::sole::{Sole, Token};
+use super::value::SCRIPT;
+use super::write::Watch;
 use crate::store::Claim;
 
-/// Writes in one call of the script, where one node has all keys: a call costs a server about as much as the write in it.
-const TOGETHER: usize = 32;
 /// Longest time for a connection to be made.
 pub(super) const CONNECT: Duration = Duration::from_secs(1);
 
 /// A connection; clones share it.
 #[derive(Clone)]
-enum Connection {
+pub(super) enum Connection {
     Node(MultiplexedConnection),
     Cluster(Arc<Cluster>),
 }
 
 /// One way to Redis, up or down.
 pub(super) struct Link {
-    options: Arc<RedisOptions>,
-    digest: String,
+    pub(super) options: Arc<RedisOptions>,
+    /// The script's.
+    pub(super) digest: String,
     connection: RwLock<Option<Connection>>,
+    /// Which server this leads to: a number of its process; 0 where that is not known.
+    server: AtomicU64,
+    pub(super) sole: Mutex<Sole>,
+    pub(super) watch: tokio::sync::Mutex<Option<Watch>>,
+    /// Writes that were done without a look.
+    pub(super) sole_writes: AtomicU64,
 }
 
 impl Link {
@@ -45,7 +53,15 @@ impl Link {
         static CRYPTOGRAPHY: Once = Once::new();
         // An error says that another part of the process has chosen already, which is as good.
         CRYPTOGRAPHY.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-        Self { options, digest: ::redis::Script::new(SCRIPT).get_hash().to_owned(), connection: RwLock::new(None) }
+        Self {
+            options,
+            digest: ::redis::Script::new(SCRIPT).get_hash().to_owned(),
+            connection: RwLock::new(None),
+            server: AtomicU64::new(0),
+            sole: Mutex::default(),
+            watch: tokio::sync::Mutex::default(),
+            sole_writes: AtomicU64::new(0),
+        }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -55,6 +71,8 @@ impl Link {
     /// Gives the connection up.
     pub(super) fn drop_connection(&self) {
         *self.connection.write() = None;
+        self.forget_server();
+        self.sole.lock().end();
     }
 
     /// Makes a connection, if it is down.
@@ -63,8 +81,34 @@ impl Link {
             return Ok(());
         }
         let made = timeout(CONNECT * 2, connection(&self.options)).await.map_err(|_| timed_out())??;
+        let server = match &made {
+            Connection::Node(node) => timeout(CONNECT, server(node.clone())).await.unwrap_or_default(),
+            Connection::Cluster(_) => 0,
+        };
+        self.sole.lock().end();
+        self.server.store(server, Ordering::Relaxed);
         *self.connection.write() = Some(made);
         Ok(())
+    }
+
+    /// Which server this leads to; 0 where that is not known.
+    pub(super) fn server(&self) -> u64 {
+        self.server.load(Ordering::Relaxed)
+    }
+
+    /// What is read there is relied on no more, until there is a new connection.
+    pub(super) fn forget_server(&self) {
+        self.server.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether both lead to the same server.
+    pub(super) fn is_with(&self, other: &Self) -> bool {
+        self.server() != 0 && self.server() == other.server()
+    }
+
+    /// The token that stands there, as far as is known.
+    pub(super) fn token(&self) -> Token {
+        self.sole.lock().standing()
     }
 
     /// Brings the map of a Cluster up to date, where it turned out to be wrong.
@@ -141,111 +185,6 @@ impl Link {
         }
     }
 
-    /// Runs the script for all of them, in one pipeline a node.
-    pub(super) async fn write(&self, writes: &[Write], key: impl Fn(&Write) -> String) -> Vec<Written> {
-        let Ok(connection) = self.connection() else {
-            return writes.iter().map(|_| Written::Refused("AWAY".to_owned())).collect();
-        };
-        // The keys of a Cluster stand in different slots.
-        let together = if matches!(connection, Connection::Node(_)) { TOGETHER } else { 1 };
-        let groups: Vec<&[Write]> = writes.chunks(together).collect();
-        let mut written = self.run(&connection, ("EVALSHA", &self.digest), &groups, &key).await;
-        let is_unknown = |written: &&mut Vec<Written>| written.iter().any(is_unknown_script);
-        let (again, missed): (Vec<&[Write]>, Vec<_>) = groups.iter().zip(&mut written).filter(|(_, written)| is_unknown(written)).unzip();
-        if !again.is_empty() {
-            // The first flush after a server's start: the text itself, which also teaches it the digest.
-            let in_full = self.run(&connection, ("EVAL", SCRIPT), &again, &key).await;
-            missed.into_iter().zip(in_full).for_each(|(to, answers)| *to = answers);
-        }
-        written.into_iter().flatten().collect()
-    }
-
-    /// One call of the script a group; an answer a write.
-    async fn run(
-        &self,
-        connection: &Connection,
-        (name, script): (&str, &str),
-        groups: &[&[Write]],
-        key: impl Fn(&Write) -> String,
-    ) -> Vec<Vec<Written>> {
-        let call = |group: &&[Write]| {
-            let keys: Vec<String> = group.iter().map(&key).collect();
-            let mut call = cmd(name);
-            call.arg(script).arg(keys.len()).arg(&keys);
-            for write in *group {
-                let expected = write.expected.as_ref().map_or(&[][..], |version| version.bytes());
-                call.arg(expected).arg(&*write.value).arg(write.lives.map_or_else(String::new, |seconds| seconds.to_string()));
-            }
-            (keys.first().map_or(0, |key| cluster::slot(key.as_bytes())), call)
-        };
-        let (answers, replicated) = self.send(connection, groups.iter().map(call).collect()).await;
-        let written = |(answer, group): (RedisResult<Value>, &&[Write])| {
-            let mut written = self.answers(answer, group.len());
-            // A write that too few replicas have is repeated: the script finds it stored and the wait begins anew.
-            if !replicated {
-                written.iter_mut().filter(|written| matches!(written, Written::Stored)).for_each(|written| *written = Written::Unknown);
-            }
-            written
-        };
-        answers.into_iter().zip(groups).map(written).collect()
-    }
-
-    /// The answers, and whether as many replicas as asked for have what was written.
-    async fn send(&self, connection: &Connection, calls: Vec<Call>) -> (Vec<RedisResult<Value>>, bool) {
-        let count = calls.len();
-        let mut node = match connection.clone() {
-            Connection::Node(node) => node,
-            Connection::Cluster(cluster) => return (cluster.call(&calls).await, true),
-        };
-        let mut pipeline = ::redis::Pipeline::with_capacity(count + 1);
-        for (_, call) in calls {
-            pipeline.add_command(call);
-        }
-        let replicas = match self.options.acknowledge {
-            Acknowledge::Synchronous { replicas } if replicas > 0 => Some(replicas),
-            _ => None,
-        };
-        if let Some(replicas) = replicas {
-            let patience = u64::try_from(self.options.flush_deadline.as_millis() / 2).unwrap_or(1).max(1);
-            pipeline.cmd("WAIT").arg(replicas).arg(patience);
-        }
-        match pipeline.ignore_errors().query_async::<Vec<RedisResult<Value>>>(&mut node).await {
-            Ok(mut answers) => {
-                let has = |replicas| matches!(answers.pop(), Some(Ok(Value::Int(have))) if have >= i64::from(replicas));
-                let replicated = replicas.is_none_or(has);
-                (answers, replicated)
-            }
-            Err(error) => {
-                self.note(&error);
-                ((0..count).map(|_| Err(timed_out())).collect(), true)
-            }
-        }
-    }
-
-    /// What became of each write of a call; an answer that is not one a write is all of theirs.
-    fn answers(&self, answer: RedisResult<Value>, count: usize) -> Vec<Written> {
-        match answer {
-            Ok(Value::Array(answers)) if answers.len() == count => answers.into_iter().map(|answer| self.answer(Ok(answer))).collect(),
-            other => vec![self.answer(other); count],
-        }
-    }
-
-    fn answer(&self, answer: RedisResult<Value>) -> Written {
-        let error = match answer {
-            Ok(Value::Int(1)) => return Written::Stored,
-            Ok(Value::Int(_)) => return Written::Missing,
-            Ok(Value::BulkString(value)) => return Written::Other(value),
-            Ok(Value::ServerError(error)) => RedisError::from(error),
-            Ok(_) => return Written::Refused("ANSWER".to_owned()),
-            Err(error) => error,
-        };
-        self.note(&error);
-        match error.code() {
-            Some(code) => Written::Refused(code.to_owned()),
-            None => Written::Unknown,
-        }
-    }
-
     /// Each master's clock, microseconds since 1970.
     pub(super) async fn time(&self) -> RedisResult<Vec<i64>> {
         let answers = match self.connection()? {
@@ -268,12 +207,12 @@ impl Link {
         answer.inspect_err(|error| self.note(error))
     }
 
-    fn connection(&self) -> RedisResult<Connection> {
+    pub(super) fn connection(&self) -> RedisResult<Connection> {
         self.connection.read().clone().ok_or_else(timed_out)
     }
 
     /// An error after which this connection is of no use: it is gone, or it leads to one that is master no more.
-    fn note(&self, error: &RedisError) {
+    pub(super) fn note(&self, error: &RedisError) {
         let cluster = matches!(self.options.topology, Topology::Cluster);
         let useless =
             error.is_connection_dropped() || error.is_unrecoverable_error() || matches!(error.code(), Some("READONLY" | "NOAUTH"));
@@ -291,10 +230,6 @@ fn whose((read, set): (Option<RedisResult<Value>>, Option<RedisResult<Value>>)) 
         (Some(Ok(Value::Nil)), _) => Claim::Lost(Box::default()),
         _ => Claim::Unasked,
     }
-}
-
-fn is_unknown_script(written: &Written) -> bool {
-    matches!(written, Written::Refused(code) if code == "NOSCRIPT")
 }
 
 pub(super) fn timed_out() -> RedisError {
@@ -389,6 +324,18 @@ async fn connection(options: &Arc<RedisOptions>) -> RedisResult<Connection> {
         }
         Topology::Cluster => Ok(Connection::Cluster(Arc::new(Cluster::connect(Arc::clone(options)).await?))),
     }
+}
+
+/// The key of the token of who wrote last.
+pub(super) fn token_key(options: &RedisOptions) -> String {
+    format!("{}:{{writer}}", options.prefix)
+}
+
+/// A number of the server's process; 0 where the user may not ask for it.
+async fn server(mut node: MultiplexedConnection) -> u64 {
+    let told = cmd("INFO").arg("server").query_async::<String>(&mut node).await.unwrap_or_default();
+    let id = told.lines().find_map(|line| line.strip_prefix("run_id:"));
+    id.and_then(|id| u64::from_str_radix(id.get(..16)?, 16).ok()).unwrap_or(0)
 }
 
 /// A connection to the node of a Cluster at that address.

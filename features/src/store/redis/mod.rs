@@ -7,6 +7,7 @@
 //! observe ── which entities must be asked for? ── one pipelined GET a node, at most `read_deadline` ──┐
 //!    lock ── moment ── learn what was found ── apply, read ── unlock                                  ◄┘
 //!    flush, every `flush_every` ± 20 %: seal what is open ── compare-and-set ── another version: merge into it, again
+//!    alone for a second: what was read or written since ── `SET` while nobody else wrote
 //! ```
 //! Whatever Redis does, the caller gets its answer in time; how much history is behind it is its [`Status`].
 
@@ -27,11 +28,13 @@ mod names;
 mod options;
 mod shard;
 mod skew;
+mod sole;
 mod table;
 #[cfg(test)]
 mod tests;
 mod transfer;
 mod value;
+mod write;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -60,10 +63,12 @@ pub use transfer::{Created, Stored, Transfer, TransferError};
 use ask::Answers;
 use breaker::Breaker;
 use entry::Currency;
+use flush::Counts;
 use link::Link;
 use names::Standing;
 use shard::Shard;
 use skew::Skew;
+use sole::Token;
 
 /// Shards of the cache.
 const SHARDS: usize = 256;
@@ -97,32 +102,6 @@ struct Shared {
     /// Counts batches that came back.
     rounds: watch::Sender<u64>,
     counts: Counts,
-}
-
-/// Counters since the start.
-#[derive(Debug, Default)]
-struct Counts {
-    reads: AtomicU64,
-    found: AtomicU64,
-    missed: AtomicU64,
-    cached: AtomicU64,
-    writes: AtomicU64,
-    stored: AtomicU64,
-    conflicts: AtomicU64,
-    missing: AtomicU64,
-    refused: AtomicU64,
-    unknown: AtomicU64,
-    ambiguous: AtomicU64,
-    unreadable: AtomicU64,
-    reconnects: AtomicU64,
-    /// Entities found under their name of before a change of secrets, and those brought from there.
-    before: AtomicU64,
-    moved: AtomicU64,
-    claims_won: AtomicU64,
-    claims_lost: AtomicU64,
-    claims_unanswered: AtomicU64,
-    /// The oldest copy that answered lately.
-    cache_age: ages::Ages,
 }
 
 /// The shards of one operation, locked.
@@ -248,6 +227,11 @@ impl Shared {
     /// The clock of what happens outside the order: flushes.
     fn now(&self) -> Timestamp {
         Timestamp::from_micros(self.clock.now().micros().saturating_add(self.skew.correction()))
+    }
+
+    /// The token that stands, where reads and writes go to the same server.
+    fn token(&self) -> Token {
+        if self.reads.is_with(&self.writes) { self.writes.token() } else { Token::NONE }
     }
 
     fn lag(&self) -> i64 {

@@ -15,6 +15,7 @@ use crate::time::Timestamp;
 use super::entry::{Entry, Outcome};
 use super::heat::Worth;
 use super::names::Standing;
+use super::sole::Token;
 use super::value::{Write, Written};
 
 /// When a shard is over its share it goes down to this part of it.
@@ -141,13 +142,14 @@ impl Shard {
         writes
     }
 
-    /// What the script answered.
-    pub(super) fn answered(&mut self, (entity, flush): (EntityId, Flush), written: Written, now: Timestamp) -> Outcome {
+    /// What became of a write, and which token stood then.
+    pub(super) fn answered(&mut self, (entity, flush): (EntityId, Flush), (written, token): (Written, Token), now: Timestamp) -> Outcome {
         if self.find(entity).is_none() {
             return Outcome::Stale;
         }
         let outcome = self.change(entity, now, |entry, layout| {
             let outcome = entry.answered(layout, flush, written, now);
+            entry.stored_under(flush, token);
             if !matches!(outcome, Outcome::Stale) {
                 entry.queued = entry.is_in_flight();
             }
@@ -235,7 +237,7 @@ mod tests {
             Flush { writer: 1, sequence, at: now }
         };
         for write in shard.due(usize::MAX, now, flush) {
-            shard.answered((write.entity, write.flush), Written::Stored, now);
+            shard.answered((write.entity, write.flush), (Written::Stored, Token::NONE), now);
         }
         assert_eq!(shard.totals.dirty, 0);
     }

@@ -3,6 +3,7 @@
 //! The pretended store runs the script's rules on one key; answers are lost, calls are lost, writers take turns at random, seeded.
 
 mod moving;
+mod sole;
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -178,7 +178,7 @@ impl Transfer {
 
     fn held(&self, key: &str, value: &[u8], lives: (i64, Timestamp)) -> Held {
         let claim = key.strip_prefix(&self.options.prefix).is_some_and(|name| name.starts_with(CLAIM));
-        if claim || value::is_emptied(value) {
+        if claim || value::is_emptied(value) || *key == link::token_key(&self.options) {
             return Held::Other;
         }
         let stored = self.stored(key, value, lives);

@@ -9,6 +9,7 @@ use crate::entity::EntityId;
 use crate::kernel::{DecodeError, EntityState, Flush, Layout};
 
 use super::names::Standing;
+use super::sole::Token;
 
 /// First half of a version that closes a name; never a writer's number but by a chance of 2⁻⁶⁴.
 const CLOSED: [u8; 8] = *b"\xffmoved\xff\xff";
@@ -19,23 +20,32 @@ pub(super) const VERSION: usize = 16;
 /// The compare-and-set script. Each key is treated by itself, and every key that it writes has a TTL. On a Cluster it is called with one
 /// key, since others stand in other slots.
 ///
-/// - `KEYS`: the entities' keys.
-/// - `ARGV`, three a key: the version that the stored value must have, 16 bytes, empty when there must be none; the new value, its own
+/// - `KEYS`: the key of the token (see [`super::sole`]), unless the first argument is empty, as it is on a Cluster; the entities' keys.
+/// - `ARGV`: the token that stands as far as the caller knows, and the one to put there if another does; then three a key: the version that the stored value must have, 16 bytes, empty when there must be none; the new value, its own
 ///   version in front; seconds to live, empty to leave the key's time to live as it is. The range is given as text: a number would be
 ///   printed and read again each time.
 ///
-/// Returns one answer a key: 1 when the value is stored, now or by an earlier call whose answer was lost; 0 when the key is missing
-/// although a version was expected; an error that concerns this key; else the stored value, for the caller to merge into.
+/// Returns one answer an entity's key, then the token that stands now: 1 when the value is stored, now or by an earlier call whose answer was lost; 0 when the key is missing
+/// although a version was expected; an error that concerns this key; else the stored value, for the caller to merge into. Where the
+/// token cannot be put there, nothing is written, and the answer is that error.
 pub(super) const SCRIPT: &str = "\
-local answers = {}
-for at = 1, #KEYS do
-  local key, value = KEYS[at], ARGV[3 * at - 1]
+local answers, token, first = {}, ARGV[1], 0
+if token ~= '' then
+  first = 1
+  if redis.pcall('GET', KEYS[1]) ~= token then
+    token = ARGV[2]
+    local put = redis.pcall('SET', KEYS[1], token, 'EX', '86400')
+    if put.err then return put end
+  end
+end
+for at = 1, #KEYS - first do
+  local key, value = KEYS[first + at], ARGV[3 * at + 1]
   local answer = redis.pcall('GETRANGE', key, '0', '15')
-  if answer == ARGV[3 * at - 2] then
-    if ARGV[3 * at] == '' then
+  if answer == ARGV[3 * at] then
+    if ARGV[3 * at + 2] == '' then
       answer = redis.pcall('SET', key, value, 'KEEPTTL')
     else
-      answer = redis.pcall('SET', key, value, 'EX', ARGV[3 * at])
+      answer = redis.pcall('SET', key, value, 'EX', ARGV[3 * at + 2])
     end
     if answer.ok then answer = 1 end
   elseif answer == '' then
@@ -47,6 +57,7 @@ for at = 1, #KEYS do
   end
   answers[at] = answer
 end
+answers[#KEYS - first + 1] = token
 return answers";
 
 /// Which flush of which writer made a value.
@@ -74,7 +85,7 @@ impl Version {
     }
 }
 
-/// One call of the script.
+/// One value to be written.
 #[derive(Clone, Debug)]
 pub(super) struct Write {
     pub entity: EntityId,
@@ -86,6 +97,8 @@ pub(super) struct Write {
     pub value: Arc<[u8]>,
     /// Seconds to live; `None`: as long as the key does already.
     pub lives: Option<u64>,
+    /// Under which token the expected version was seen; none: it must be compared.
+    pub token: Token,
 }
 
 impl Write {

@@ -76,7 +76,7 @@ pub async fn run(folder: &Path) -> Result<Vec<Row>, Failure> {
 
     eprintln!("  this design");
     connected(&store).await?;
-    let alone = at_rate(&redis, std::slice::from_ref(&store), &mut source, (rate, seconds)).await?;
+    let (alone, compared) = turn_about(&redis, &schema, &store, &mut source, (rate, seconds)).await?;
     let mut stores = vec![store];
     for writer in 3..=REPLICAS as u64 + 1 {
         stores.push(start(&redis, &schema, writer, Duration::from_millis(100)).await?);
@@ -102,6 +102,7 @@ pub async fn run(folder: &Path) -> Result<Vec<Row>, Failure> {
         Row::new("Redis, entities a transaction", held, ""),
         Row::new("Redis, transactions of a scorer at half load", rate as f64, "/s"),
         cost("coalesced", alone.cpu_us).bar(Bar::AtMost(40.0)),
+        cost("coalesced, beside versions compared", alone.cpu_us).beside("by our script", compared.cpu_us),
         cost("coalesced, beside a script", alone.cpu_us).beside("Lua script", lua).bar(Bar::Ratio(1.0)),
         cost("coalesced, beside commands", alone.cpu_us).beside("HINCRBY + PFADD", plain).bar(Bar::Ratio(1.0)),
         cost("coalesced, four scorers", together.cpu_us).beside("HINCRBY + PFADD", plain),
@@ -109,6 +110,7 @@ pub async fn run(folder: &Path) -> Result<Vec<Row>, Failure> {
         Row::new("Redis, most round trips before an answer", each.round_trips.max(together.round_trips).max(alone.round_trips), "")
             .bar(Bar::AtMost(1.0)),
         Row::new("Redis, writes a transaction, coalesced", alone.writes, "").beside("each by itself", each.writes),
+        Row::new("Redis, writes a transaction, without a look", alone.sole, "").beside("versions compared", compared.sole),
         Row::new("Redis, writes a transaction, four scorers", together.writes, "").beside("each by itself", each.writes),
         Row::new("Redis, conflicts a transaction, four scorers", together.conflicts, ""),
     ]);
@@ -179,6 +181,8 @@ struct Cost {
     cpu_us: f64,
     round_trips: f64,
     writes: f64,
+    /// Those that did not compare versions.
+    sole: f64,
     conflicts: f64,
 }
 
@@ -195,6 +199,7 @@ struct Work {
     reads: u64,
     missed: u64,
     writes: u64,
+    sole: u64,
     conflicts: u64,
 }
 
@@ -207,7 +212,7 @@ impl<'a> Meter<'a> {
         let stats: Vec<_> = stores.iter().flat_map(|store| store.stats().shared).collect();
         let of = |name: &str| stats.iter().filter(|(known, _)| *known == name).map(|(_, value)| value).sum();
         let (reads, missed, writes) = (of("reads"), of("reads_missed"), of("writes"));
-        Ok(Work { cpu_us: redis.cpu_us()?, reads, missed, writes, conflicts: of("write_conflicts") })
+        Ok(Work { cpu_us: redis.cpu_us()?, reads, missed, writes, sole: of("writes_sole"), conflicts: of("write_conflicts") })
     }
 
     fn end(self, count: usize) -> Result<Cost, Failure> {
@@ -222,9 +227,45 @@ impl<'a> Meter<'a> {
             cpu_us: (after.cpu_us - before.cpu_us) / count as f64,
             round_trips: a(after.reads - before.reads),
             writes: a(after.writes - before.writes),
+            sole: a(after.sole - before.sole),
             conflicts: a(after.conflicts - before.conflicts),
         })
     }
+}
+
+/// One scorer at a constant rate, alone and beside one that writes a transaction every few flushes, so that versions are compared: turn
+/// about, the runs that cost the median.
+async fn turn_about(
+    redis: &Redis,
+    schema: &Schema,
+    store: &Arc<RedisStore>,
+    source: &mut Source,
+    (rate, seconds): (usize, usize),
+) -> Result<(Cost, Cost), Failure> {
+    let (mut alone, mut compared) = (Vec::new(), Vec::new());
+    let other = start(redis, schema, 7, Duration::from_millis(100)).await?;
+    let alone_again = Duration::from_secs(2);
+    let seconds = seconds.div_ceil(RUNS);
+    for _ in 0..RUNS {
+        // So long it must be alone before it relies on it; what it does meanwhile is not counted.
+        at_rate_once(redis, std::slice::from_ref(store), source, (rate, alone_again.as_secs() as usize)).await?;
+        alone.push(at_rate_once(redis, std::slice::from_ref(store), source, (rate, seconds)).await?);
+        let told = (0..seconds * 4).map(|_| source.next(SystemClock.now())).collect::<Result<Vec<_>, _>>()?;
+        let beside = tokio::spawn({
+            let other = Arc::clone(&other);
+            async move {
+                for one in told {
+                    observe(&other, one).await;
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                }
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        compared.push(at_rate_once(redis, std::slice::from_ref(store), source, (rate, seconds)).await?);
+        beside.await?;
+        flushed(&other).await?;
+    }
+    Ok((the_median(alone)?, the_median(compared)?))
 }
 
 /// At a constant rate; of several runs the one that cost the median.
@@ -233,6 +274,10 @@ async fn at_rate(redis: &Redis, stores: &[Arc<RedisStore>], source: &mut Source,
     for _ in 0..RUNS {
         costs.push(at_rate_once(redis, stores, source, (rate, seconds.div_ceil(RUNS))).await?);
     }
+    the_median(costs)
+}
+
+fn the_median(mut costs: Vec<Cost>) -> Result<Cost, Failure> {
     costs.sort_by(|one, other| one.cpu_us.total_cmp(&other.cpu_us));
     costs.into_iter().nth(RUNS / 2).ok_or_else(|| "no run".into())
 }

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use super::super::sole::Token;
 use super::super::value::{self, Version, Write};
 use super::{Entry, Outcome, Standing, Unreadable, join};
 use crate::kernel::{EntityState, Flush, Layout};
@@ -53,7 +54,7 @@ impl Entry {
     /// From now on it stands under its newest name; nothing is known of what stands there.
     fn settle(&mut self) {
         self.standing = Standing::Settled;
-        self.base = None;
+        self.rebase(None);
         self.generation = self.generation.wrapping_add(1);
     }
 
@@ -127,6 +128,7 @@ impl Entry {
             expected: Some(closed),
             value: closed.bytes().into(),
             lives: Some(super::lives(layout)),
+            token: Token::NONE,
         })
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::delta::Delta;
 use super::super::names::Standing;
+use super::super::sole::Token;
 use super::super::value::{Version, Write};
 use crate::entity::EntityId;
 use crate::kernel::{EntityState, Flush, Layout};
@@ -52,9 +53,18 @@ impl Sealed {
         self.keeps && self.expected.is_some() && self.standing == Standing::Settled
     }
 
+    /// A repetition is always compared: the value was made before what was learnt since.
     pub(super) fn write(&self, entity: EntityId, layout: &Layout) -> Write {
         let lives = (!self.keeps_ttl()).then(|| lives(layout));
-        Write { entity, standing: self.standing, flush: self.flush, expected: self.expected, value: Arc::clone(&self.value), lives }
+        Write {
+            entity,
+            standing: self.standing,
+            flush: self.flush,
+            expected: self.expected,
+            value: Arc::clone(&self.value),
+            lives,
+            token: Token::NONE,
+        }
     }
 }
 
