@@ -17,7 +17,7 @@ type Owned = (u64, Token);
 /// A command on its way.
 enum Command {
     Script { write: Write, claim: Claim },
-    Execute(Vec<Write>),
+    Execute(Token, Vec<Write>),
     Watch,
     Get,
 }
@@ -25,7 +25,7 @@ enum Command {
 /// What comes back.
 enum Answer {
     Scripted { write: Write, claim: Claim, written: Written, token: Token },
-    Executed(Vec<Write>, Option<Vec<Written>>),
+    Executed(Token, Vec<Write>, Option<Vec<Written>>),
     Watched,
     Got(Option<Owned>),
 }
@@ -39,7 +39,6 @@ struct Connection {
     spoilt: bool,
     /// Answers that nobody waits for any more.
     late: usize,
-    abandoned: bool,
 }
 
 #[derive(Default)]
@@ -72,7 +71,7 @@ impl Server {
                 let written = self.keys[index(&write)].run(&write);
                 Answer::Scripted { write, claim, written, token }
             }
-            Command::Execute(writes) => {
+            Command::Execute(token, writes) => {
                 let connection = &mut self.connections[which];
                 let stands = !connection.spoilt;
                 (connection.watches, connection.spoilt) = (false, false);
@@ -86,7 +85,7 @@ impl Server {
                     Written::Stored
                 };
                 let written = stands.then(|| writes.iter().map(overwrite).collect());
-                Answer::Executed(writes, written)
+                Answer::Executed(token, writes, written)
             }
             Command::Watch => {
                 self.connections[which].watches = true;
@@ -154,6 +153,12 @@ impl Scorer {
         (self.watch, self.watching) = (None, None);
     }
 
+    /// The connection that it writes to, or now and then one of before.
+    fn some_connection(&self, owners: &[u64], rng: &mut ChaCha8Rng) -> usize {
+        let some = rng.random_range(0..owners.len());
+        if rng.random_bool(0.2) && owners[some] == self.writer { some } else { self.connection }
+    }
+
     /// Seals what is open and sends it: in one transaction what nobody else can have changed, each of the others to be compared.
     fn flush(&mut self, server: &mut Server, layout: &Layout, now: Timestamp) {
         let mut writes = Vec::new();
@@ -166,7 +171,7 @@ impl Scorer {
         let (unseen, compared): (Vec<_>, Vec<_>) = writes.into_iter().partition(fits);
         if let Some((connection, token)) = known.filter(|_| !unseen.is_empty()) {
             (self.watch, self.watching) = (None, Some(token));
-            server.connections[connection].commands.extend([Command::Execute(unseen), Command::Watch, Command::Get]);
+            server.connections[connection].commands.extend([Command::Execute(token, unseen), Command::Watch, Command::Get]);
         }
         compared.into_iter().for_each(|write| self.compare(server, write));
     }
@@ -179,9 +184,9 @@ impl Scorer {
     fn begin_watch(&mut self, server: &mut Server) {
         if self.watch.is_none() && self.watching.is_none() {
             self.watching = self.sole.calm(Instant::now() + LATER);
-            if self.watching.is_some() {
+            if let Some(token) = self.watching {
                 // Tried without a write, as the scorer does it.
-                server.connections[self.connection].commands.extend([Command::Execute(Vec::new()), Command::Watch, Command::Get]);
+                server.connections[self.connection].commands.extend([Command::Execute(token, Vec::new()), Command::Watch, Command::Get]);
             }
         }
     }
@@ -197,9 +202,9 @@ impl Scorer {
         }
     }
 
-    /// Takes in the next answer.
-    fn answer(&mut self, server: &mut Server, layout: &Layout, now: Timestamp) {
-        let connection = &mut server.connections[self.connection];
+    /// Takes in the next answer on a connection, which may be one of before.
+    fn answer(&mut self, server: &mut Server, layout: &Layout, (which, now): (usize, Timestamp)) {
+        let connection = &mut server.connections[which];
         let Some(answer) = connection.answers.pop_front() else { return };
         if connection.late > 0 {
             connection.late -= 1;
@@ -210,56 +215,66 @@ impl Scorer {
                 self.sole.told(claim, token, Instant::now());
                 self.fate(server, layout, (write, written), (token, now));
             }
-            Answer::Executed(writes, _) if writes.is_empty() => {}
-            Answer::Executed(writes, Some(written)) => {
-                let token = self.watching.unwrap_or_default();
+            Answer::Executed(_, writes, _) if writes.is_empty() => {}
+            Answer::Executed(token, writes, Some(written)) => {
                 self.overwritten += writes.len() as u64;
                 writes.into_iter().zip(written).for_each(|fate| self.fate(server, layout, fate, (token, now)));
             }
-            Answer::Executed(writes, None) => {
+            Answer::Executed(_, writes, None) => {
                 self.lose();
                 writes.into_iter().for_each(|write| self.compare(server, write));
             }
             Answer::Watched => {}
-            Answer::Got(found) => match self.watching.take() {
-                Some(token) if found == Some((self.writer, token)) => self.watch = Some((self.connection, token)),
+            Answer::Got(found) if which == self.connection => match self.watching.take() {
+                Some(token) if found == Some((self.writer, token)) => self.watch = Some((which, token)),
                 Some(_) => self.lose(),
                 None => {}
             },
+            Answer::Got(_) => {}
         }
     }
 
-    /// Waits no longer: the fate of everything on its way is open. On a connection that is kept it is executed later; on one that is given
-    /// up, too, up to some point.
-    fn give_up(&mut self, server: &mut Server, layout: &Layout, (now, keeps): (Timestamp, Option<usize>)) {
-        let old = self.connection;
-        if keeps.is_some() {
-            self.connect(server);
-        } else {
-            self.lose();
-        }
-        let connection = &mut server.connections[old];
-        let mut open: Vec<Write> = Vec::new();
+    /// Waits no longer for what is on its way on a connection: its fate is open, and it is executed later all the same.
+    fn time_out(&mut self, server: &mut Server, layout: &Layout, (which, now): (usize, Timestamp)) {
+        let connection = &mut server.connections[which];
+        let (mut open, mut lost): (Vec<Write>, bool) = (Vec::new(), false);
         for answer in connection.answers.iter().skip(connection.late) {
             match answer {
                 Answer::Scripted { write, .. } => open.push(write.clone()),
-                Answer::Executed(writes, _) => open.extend(writes.iter().cloned()),
-                Answer::Watched | Answer::Got(_) => {}
+                Answer::Executed(_, writes, _) => {
+                    open.extend(writes.iter().cloned());
+                    lost = true;
+                }
+                Answer::Watched | Answer::Got(_) => lost = true,
             }
         }
         for command in connection.commands.iter().skip(connection.late.saturating_sub(connection.answers.len())) {
             match command {
                 Command::Script { write, .. } => open.push(write.clone()),
-                Command::Execute(writes) => open.extend(writes.iter().cloned()),
-                Command::Watch | Command::Get => {}
+                Command::Execute(_, writes) => {
+                    open.extend(writes.iter().cloned());
+                    lost = true;
+                }
+                Command::Watch | Command::Get => lost = true,
             }
         }
         connection.late = connection.answers.len() + connection.commands.len();
-        if let Some(keeps) = keeps {
-            connection.abandoned = true;
-            connection.commands.truncate(keeps);
+        if lost {
+            self.lose();
         }
         open.into_iter().for_each(|write| self.fate(server, layout, (write, Written::Unknown), (Token::NONE, now)));
+    }
+
+    /// Goes on with a new connection. What is on its way on the others may still be executed and answered, or up to some point only.
+    fn reconnect(&mut self, server: &mut Server, layout: &Layout, (keeps, now): (Option<usize>, Timestamp)) {
+        let old = self.connection;
+        self.connect(server);
+        if let Some(keeps) = keeps {
+            self.time_out(server, layout, (old, now));
+            let connection = &mut server.connections[old];
+            connection.commands.truncate(keeps);
+            connection.late = connection.answers.len() + connection.commands.len();
+        }
     }
 }
 
@@ -286,10 +301,13 @@ fn simulate(seed: u64, count: u64) -> (Vec<f64>, Vec<f64>, u64) {
             }
             6..=9 => scorer.flush(&mut server, &layout, at(now)),
             10..=22 => {
-                let connection = scorer.connection;
-                server.step(connection, scorer.writer);
+                let which = scorer.some_connection(&owners, &mut rng);
+                server.step(which, scorer.writer);
             }
-            23..=30 => scorer.answer(&mut server, &layout, at(now)),
+            23..=30 => {
+                let which = scorer.some_connection(&owners, &mut rng);
+                scorer.answer(&mut server, &layout, (which, at(now)));
+            }
             31 => scorer.begin_watch(&mut server),
             32 => {
                 let (generation, token) = (scorer.entries[entity].generation, scorer.sole.standing());
@@ -312,30 +330,32 @@ fn simulate(seed: u64, count: u64) -> (Vec<f64>, Vec<f64>, u64) {
             }
             37 if rng.random_bool(0.2) => {
                 let keeps = rng.random_bool(0.5).then(|| rng.random_range(0..12));
-                scorer.give_up(&mut server, &layout, (at(now), keeps));
-                owners.extend(keeps.map(|_| scorer.writer));
+                scorer.reconnect(&mut server, &layout, (keeps, at(now)));
+                owners.push(scorer.writer);
+            }
+            37 if rng.random_bool(0.2) => {
+                let which = scorer.some_connection(&owners, &mut rng);
+                scorer.time_out(&mut server, &layout, (which, at(now)));
             }
             38 if !scorer.entries[entity].is_dirty() => {
                 scorer.entries[entity] = Entry::new(scorer.entries[entity].id, at(now), Standing::Settled);
                 scorer.evicted += 1;
             }
-            _ => {
-                let late = rng.random_range(0..server.connections.len());
-                if server.connections[late].abandoned {
-                    server.step(late, owners[late]);
-                }
-            }
+            _ => {}
         }
     }
     for _ in 0..20 {
-        for connection in 0..server.connections.len() {
+        for (connection, owner) in owners.iter().enumerate() {
             while !server.connections[connection].commands.is_empty() {
-                server.step(connection, owners[connection]);
+                server.step(connection, *owner);
             }
         }
         for scorer in &mut all {
-            while !server.connections[scorer.connection].answers.is_empty() {
-                scorer.answer(&mut server, &layout, at(now));
+            let writer = scorer.writer;
+            for (connection, _) in owners.iter().enumerate().filter(|(_, owner)| **owner == writer) {
+                while !server.connections[connection].answers.is_empty() {
+                    scorer.answer(&mut server, &layout, (connection, at(now)));
+                }
             }
             scorer.flush(&mut server, &layout, at(now));
         }
