@@ -36,7 +36,7 @@ fn end_with_parent() -> Result<(), String> {
         while rustix::process::getppid() == parent {
             thread::sleep(WATCHED.0);
         }
-        // Nothing is tidied up: a model may be in the middle of anything.
+        // Nothing is tidied up: a model may be in the middle of anything. A locked worker may not even signal itself, and ends by that.
         std::process::abort();
     };
     let failed = |error: &dyn std::fmt::Display| format!("the worker cannot watch its scorer: {error}");

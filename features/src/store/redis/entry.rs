@@ -284,7 +284,7 @@ impl Entry {
         self.open = Some(Box::new(Delta { state, first: Timestamp::from_micros(i64::MAX) }));
     }
 
-    /// The next call of the script, if there is something to store and nothing on its way. A delta whose fate is open goes first.
+    /// The next write, if there is something to store and nothing on its way. A delta whose fate is open goes first.
     pub(super) fn next_write(&mut self, layout: &Layout, flush: Flush) -> Option<Write> {
         if let Some(sealed) = self.sealed.as_mut() {
             if sealed.in_flight {

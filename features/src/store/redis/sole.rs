@@ -3,12 +3,13 @@
 //! A look takes a script, which costs a server three times the write itself. One key, `tt:{writer}`, holds a token. Calls, answers and times
 //! enter; which token stands, and whether it may be relied on, leaves. Pure: no I/O, no clock.
 //!
-//! INVARIANT: while a token stands, nobody but its owner has changed what stands under an entity's key. Every call of the script puts a token of its caller there
-//! in the same step as it writes, unless the one that its caller knows stands there; no token is made twice. So what was read or written
-//! under a token is what is stored for as long as it stands, and `WATCH` on that key makes Redis refuse a write that comes after.
+//! INVARIANT: while a token stands, nobody but its owner has changed what stands under an entity's key. Every call of the script puts a
+//! token of its caller there in the same step as it writes, unless the one that its caller knows stands there; no token is made twice but
+//! `SHARED`, which nobody relies on. So what was read or written under a token is what is stored for as long as it stands, and `WATCH` on
+//! that key makes Redis refuse a write that comes after.
 //!
-//! INVARIANT: a write without a look whose fate is open ends the token. The next call of the script replaces it before it writes anything, so that what
-//! is still on its way, on whichever connection, is refused from then on.
+//! INVARIANT: a write without a look whose fate is open ends the token. The next call of the script replaces it before it writes anything, so
+//! that what is still on its way, on whichever connection, is refused from then on.
 
 use std::time::Duration;
 

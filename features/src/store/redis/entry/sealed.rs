@@ -33,7 +33,7 @@ pub(super) struct Sealed {
     /// It has closed the name of before, which then has this version.
     pub(super) closed: Option<Version>,
     pub(super) in_flight: bool,
-    /// A call of the script stayed unanswered.
+    /// A write of it stayed unanswered.
     pub(super) unknown: bool,
     pub(super) merges: u32,
     /// The key's time to live was set a moment ago, so the write keeps it.
