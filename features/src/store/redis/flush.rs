@@ -1,4 +1,4 @@
-//! Writing back: every interval the open deltas are sealed and sent, in batches, each with one pipeline a node.
+//! Writing back: every interval the open deltas are sealed and sent, in batches, each with one pipeline a node; and the store's counters.
 //!
 //! Coalesced: an entity that changed a hundred times in an interval is written once. A delta whose fate is open is sent again
 //! unchanged; the script and the header of what is stored see to it that it counts once.

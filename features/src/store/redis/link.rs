@@ -1,6 +1,6 @@
 //! Connections: one server, the master that Sentinels name, or a Cluster, each behind the same few calls.
 //!
-//! Keys and writes enter, values and answers leave. A connection that failed is dropped here and made anew by the keeper; no call
+//! Keys enter, values and answers leave; how entities are written stands in `write.rs`. A connection that failed is dropped here and made anew by the keeper; no call
 //! waits for that. Reads and writes have a connection each, so that a large flush never stands before a read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
