@@ -141,3 +141,26 @@ async fn keys_that_are_gone_are_made_again_and_said_to_be_partial() {
     }
     assert_eq!(seen(&one(&scorer, &mut traffic).await), sent + 2);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_who_may_not_run_transactions_goes_on_comparing() {
+    for (more, may) in [(&["+info", "+watch", "+multi", "+exec"][..], true), (&["+info", "+watch", "+exec"], false), (&[], false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let redis = Redis::start(folder.path(), &[]).unwrap();
+        let least = ["~tt:*", "+@read", "+@write", "+eval", "+evalsha", "+time", "+wait", "+ping"];
+        let rights = [&["ACL", "SETUSER", "telltale", "on", ">right"][..], &least, more].concat();
+        assert_eq!(redis.command(&rights).unwrap().trim(), "OK");
+        let password = folder.path().join("password");
+        std::fs::write(&password, "right\n").unwrap();
+        let user = format!("username = \"telltale\"\npassword_file = {password:?}");
+        let scorer = Scorer::start(folder.path(), &sections(folder.path(), redis.address, &user)).unwrap();
+        let mut traffic = Traffic::new(69, 5);
+        for count in 1..=150 {
+            assert_eq!(seen(&one(&scorer, &mut traffic).await), count, "{more:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        within(Duration::from_secs(5), "everything is written", || async { metric(&scorer, "backlog").await == 0 }).await;
+        assert_eq!(metric(&scorer, "writes_sole").await > 0, may, "{more:?}");
+        assert_eq!(metric(&scorer, "writes_refused").await, 0, "{more:?}");
+    }
+}

@@ -45,6 +45,8 @@ const DAY_US: i64 = 86_400 * 1_000_000;
 const TOGETHER: Duration = Duration::from_millis(10);
 /// Runs at a rate, the median of which counts.
 const RUNS: usize = 5;
+/// Seconds until a scorer relies on being alone again; what it does meanwhile is not counted.
+const ALONE_AGAIN: usize = 2;
 /// Scorers over one Redis.
 const REPLICAS: usize = 4;
 /// One answer of so many is a refusal.
@@ -244,11 +246,9 @@ async fn turn_about(
 ) -> Result<(Cost, Cost), Failure> {
     let (mut alone, mut compared) = (Vec::new(), Vec::new());
     let other = start(redis, schema, 7, Duration::from_millis(100)).await?;
-    let alone_again = Duration::from_secs(2);
     let seconds = seconds.div_ceil(RUNS);
     for _ in 0..RUNS {
-        // So long it must be alone before it relies on it; what it does meanwhile is not counted.
-        at_rate_once(redis, std::slice::from_ref(store), source, (rate, alone_again.as_secs() as usize)).await?;
+        at_rate_once(redis, std::slice::from_ref(store), source, (rate, ALONE_AGAIN)).await?;
         alone.push(at_rate_once(redis, std::slice::from_ref(store), source, (rate, seconds)).await?);
         let told = (0..seconds * 4).map(|_| source.next(SystemClock.now())).collect::<Result<Vec<_>, _>>()?;
         let beside = tokio::spawn({
